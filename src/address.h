@@ -1,0 +1,23 @@
+/* address.h: what an email address is here, and which spellings are one mailbox. */
+#ifndef OTP_ADDRESS_H
+#define OTP_ADDRESS_H
+
+#include <stddef.h>
+
+#include "result.h"
+
+#define ADDRESS_MAX 254U /* RFC 5321 4.5.3.1.3 less the angle brackets */
+
+/* All three are NUL-terminated and hold no control byte, space, or non-ASCII local part. */
+struct address {
+	char given[ADDRESS_MAX * 2 + 1];  /* as asked for, surrounding white space removed; a U-label domain is UTF-8 */
+	char mailbox[ADDRESS_MAX + 1];    /* where the mail goes: local part as given, domain in lower-case A-labels */
+	char canonical[ADDRESS_MAX + 1];  /* one spelling per mailbox, for limits: lower case, without +tag */
+};
+
+/* Parses untrusted text (length bytes, may hold NULs). Accepts an RFC 5321 dot-string local part of 1 to 64 bytes and
+   a domain of at least two labels; refuses quoted local parts, address literals, comments and non-ASCII local
+   parts (libesmtp has no SMTPUTF8). RESULT_INVALID otherwise. */
+OTP_MUST_CHECK enum result address_parse(struct address *address, const char *text, size_t length);
+
+#endif

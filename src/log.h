@@ -1,0 +1,36 @@
+/* log.h: one JSON line per event on standard error, never a secret. */
+#ifndef OTP_LOG_H
+#define OTP_LOG_H
+
+#include <stddef.h>
+
+enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
+
+/* One field of an event: a string when text is set, a number otherwise. */
+struct log_field {
+	const char *key;
+	const char *text;
+	long long number;
+};
+
+#define LOG_TEXT(key_, text_) \
+	{ .key = (key_), .text = (text_) ? (text_) : "" }
+#define LOG_NUMBER(key_, number_) \
+	{ .key = (key_), .number = (number_) }
+
+/* Writes {"time","level","program","event",fields...} as one line and one write(2). Text may be untrusted: it is
+   escaped and cut at 512 bytes. Secrets are the caller's to keep out; addresses go through log_mask_address. */
+#define log_event(level, event, ...) log_write((level), (event), (const struct log_field[]){__VA_ARGS__, {.key = NULL}})
+void log_write(enum log_level level, const char *event, const struct log_field *fields);
+
+/* program: the static name in every line; events above level are dropped. */
+void log_start(const char *program, enum log_level level);
+
+/* Is this level written? For callers that would have to compute fields. */
+int log_enabled(enum log_level level);
+
+/* "jane.doe@example.com" -> "j***@example.com" into out (cut to fit, NUL-terminated); returns out. */
+#define LOG_MASKED_BYTES 280
+const char *log_mask_address(const char *address, char out[static LOG_MASKED_BYTES]);
+
+#endif
