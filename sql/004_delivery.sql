@@ -1,0 +1,117 @@
+-- Delivery: a worker claims mails under a lease, sends them outside any transaction, and settles what became of them.
+
+create or replace function otp.claim_mail(max_count integer, lease_seconds integer)
+returns table (id uuid, lease uuid, email text, locale text, sealed bytea, mail_key smallint,
+               created_ms bigint, expires_ms bigint, attempts integer)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+    moment    constant timestamptz := clock_timestamp();
+    new_lease constant uuid := gen_random_uuid();
+begin
+    -- What comes too late leaves the queue first, so that it cannot crowd out what can still be sent.
+    with late as materialized (
+        select m.id from otp.mail m
+         where m.state = 'queued' and m.next_attempt_at <= moment and m.give_up_at <= moment
+         order by m.next_attempt_at
+         limit 1000
+           for update skip locked
+    )
+    update otp.mail m
+       set state = 'expired', sealed = null, lease = null
+      from late
+     where m.id = late.id;
+
+    return query
+    with due as materialized (
+        select m.id from otp.mail m
+         where m.state = 'queued' and m.next_attempt_at <= moment and m.give_up_at > moment
+         order by m.next_attempt_at
+         limit max_count
+           for update skip locked
+    ), leased as (
+        update otp.mail m
+           set lease = new_lease,
+               next_attempt_at = moment + make_interval(secs => lease_seconds),
+               attempts = m.attempts + 1
+          from due
+         where m.id = due.id
+        returning m.id, m.lease, m.locale, m.sealed, m.mail_key, m.attempts
+    )
+    select l.id, l.lease, c.email, l.locale, l.sealed, l.mail_key,
+           (extract(epoch from c.created_at) * 1000)::bigint,
+           (extract(epoch from c.expires_at) * 1000)::bigint,
+           l.attempts::integer
+      from leased l join otp.challenge c using (id);
+end
+$$;
+
+comment on function otp.claim_mail is
+'Takes up to max_count mails that are due, under one lease: nobody else gets them until it ends. Mails whose code has too little life left become expired instead.';
+
+create or replace function otp.settle_mail(
+    ids           uuid[],
+    leases        uuid[],
+    outcomes      text[],
+    replies       text[],
+    retry_seconds integer[])
+returns table (ord integer, settled boolean)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+    moment constant timestamptz := clock_timestamp();
+begin
+    if exists (select from unnest(outcomes) as o (outcome)
+                where o.outcome is null or o.outcome not in ('sent', 'retry', 'failed', 'release')) then
+        raise exception 'otp.settle_mail: an outcome is sent, retry, failed or release'
+              using errcode = 'invalid_parameter_value';
+    end if;
+
+    return query
+    with told as materialized (
+        select t.ord::integer as ord, t.id, t.lease, t.outcome, t.reply,
+               moment + make_interval(secs => coalesce(t.retry_seconds, 0)) as again
+          from unnest(ids, leases, outcomes, replies, retry_seconds) with ordinality
+               as t (id, lease, outcome, reply, retry_seconds, ord)
+         order by t.id
+    ), done as (
+        update otp.mail m
+           set state = case t.outcome when 'sent' then 'sent'
+                                      when 'failed' then 'failed'
+                                      else 'queued' end::otp.mail_state,
+               sealed = case when t.outcome in ('retry', 'release') then m.sealed end,
+               sent_at = case when t.outcome = 'sent' then moment end,
+               last_reply = coalesce(t.reply, m.last_reply),
+               attempts = m.attempts - case when t.outcome = 'release' then 1 else 0 end,
+               lease = null,
+               -- The last try comes no later than a minute before giving up, if there is time for it.
+               next_attempt_at = case when moment < m.give_up_at - interval '1 minute'
+                                      then least(t.again, m.give_up_at - interval '1 minute')
+                                      else t.again end
+          from told t
+         where m.id = t.id and m.lease = t.lease and m.state = 'queued'
+        returning t.ord
+    )
+    select told.ord, done.ord is not null from told left join done using (ord);
+end
+$$;
+
+comment on function otp.settle_mail is
+'Records what became of claimed mails, one element each: sent, failed (for good), retry (after retry_seconds) or release (not tried). A mail whose lease has passed to another claim is left alone (settled = false).';
+
+alter function otp.claim_mail owner to otp_owner;
+alter function otp.settle_mail owner to otp_owner;
+revoke all on function otp.claim_mail, otp.settle_mail from public;
+grant execute on function otp.claim_mail, otp.settle_mail to otp_worker;
