@@ -1,0 +1,41 @@
+"""pytest fixtures: one stack per session, brought back to its usual state before each test."""
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "integration"))
+
+from stack import Stack  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def session_stack():
+    """The stack, started on first use; at the end every process must stop cleanly."""
+    stack = Stack()
+    yield stack
+    problems = stack.close()
+    assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def stack(session_stack):
+    """The whole stack in its usual state with empty tables."""
+    session_stack.ensure()
+    return session_stack
+
+
+@pytest.fixture
+def database(session_stack):
+    """The stack with PostgreSQL alone needed: empty tables, programs may or may not run."""
+    session_stack.ensure_database()
+    return session_stack
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failed test shows the ends of all logs."""
+    report = (yield).get_result()
+    stack = item.funcargs.get("session_stack") if hasattr(item, "funcargs") else None
+    if report.failed and call.when == "call" and stack is not None:
+        report.sections.append(("logs of the stack", stack.logs()))
