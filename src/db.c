@@ -1,0 +1,569 @@
+/* db.c: PostgreSQL through libpq: one connection, prepared statements, binary parameters, at most one call under way. */
+#include "db.h"
+
+#include <errno.h>
+#include <libpq-fe.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "log.h"
+
+#define CONNECT_MS 5000
+#define CALL_MS 15000 /* blocking calls; the role's statement_timeout comes first */
+#define BACKOFF_FIRST_MS 50
+#define BACKOFF_MAX_MS 2000
+
+enum state {
+	STATE_DOWN,       /* waiting for the next try */
+	STATE_CONNECTING, /* libpq's handshake */
+	STATE_PREPARING,  /* statement after statement, then the clock */
+	STATE_READY,
+	STATE_BUSY
+};
+
+struct db {
+	const char *conninfo;
+	const char *program;
+	const struct db_statement *statements;
+	const char *channel;
+	struct loop *loop;
+	struct loop_watch watch;
+	PGconn *connection;
+	PGresult *result; /* the last of the call under way */
+	enum state state;
+	bool was_up;
+	bool was_down;
+	bool wants_write;
+	PostgresPollingStatusType polling;
+	size_t preparing;
+	int backoff_ms;
+	uint64_t tick_ms; /* state DOWN: when to try; otherwise: when the patience ends */
+	int64_t clock_offset_ms;
+	db_handler *handler;
+	void *context;
+};
+
+static uint64_t monotonic_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+struct db *db_new(const char *conninfo, const char *program, const struct db_statement *statements)
+{
+	struct db *db = calloc(1, sizeof(*db));
+
+	if (db == NULL)
+		return NULL;
+	db->conninfo = conninfo;
+	db->program = program;
+	db->statements = statements;
+	db->watch.fd = -1;
+	db->backoff_ms = BACKOFF_FIRST_MS;
+	return db;
+}
+
+void db_free(struct db *db)
+{
+	if (db == NULL)
+		return;
+	if (db->loop != NULL)
+		loop_remove(db->loop, &db->watch);
+	PQclear(db->result);
+	PQfinish(db->connection);
+	free(db);
+}
+
+/* Keeps the loop's watch in step with the socket, which libpq may replace while it connects. */
+static void rewatch(struct db *db, bool socket_may_be_new, bool wants_write)
+{
+	if (db->loop == NULL)
+		return;
+	if (socket_may_be_new) {
+		loop_remove(db->loop, &db->watch);
+		db->watch.fd = PQsocket(db->connection);
+		db->wants_write = false;
+		if (db->watch.fd < 0 || loop_add(db->loop, &db->watch) != RESULT_OK)
+			db->watch.fd = -1;
+	}
+	if (db->watch.fd >= 0 && wants_write != db->wants_write &&
+	    loop_want_write(db->loop, &db->watch, wants_write) == RESULT_OK)
+		db->wants_write = wants_write;
+}
+
+/* Hands the outcome to the caller of db_send, once. */
+static void complete(struct db *db, enum result result, PGresult *rows)
+{
+	db_handler *handler = db->handler;
+
+	db->handler = NULL;
+	if (handler != NULL)
+		handler(db->context, result, (const struct db_rows *)rows);
+}
+
+/* The connection is gone: whoever waits learns it, and the next try is due after the backoff. */
+static void lose(struct db *db, uint64_t now_ms, const char *why)
+{
+	if (!db->was_down)
+		log_event(LOG_ERROR, "database_away", LOG_TEXT("reason", why));
+	db->was_down = true;
+	if (db->loop != NULL)
+		loop_remove(db->loop, &db->watch);
+	PQclear(db->result);
+	db->result = NULL;
+	PQfinish(db->connection);
+	db->connection = NULL;
+	db->state = STATE_DOWN;
+	db->tick_ms = now_ms + (uint64_t)db->backoff_ms;
+	db->backoff_ms = db->backoff_ms * 2 < BACKOFF_MAX_MS ? db->backoff_ms * 2 : BACKOFF_MAX_MS;
+	complete(db, RESULT_UNKNOWN, NULL);
+}
+
+static void lose_with_reason(struct db *db, uint64_t now_ms)
+{
+	char reason[256] = "";
+	const char *message = PQerrorMessage(db->connection);
+
+	strncat(reason, message != NULL ? message : "out of memory", sizeof(reason) - 1);
+	reason[strcspn(reason, "\n")] = '\0';
+	lose(db, now_ms, reason);
+}
+
+static void start_connecting(struct db *db, uint64_t now_ms)
+{
+	/* What the operator's conninfo says comes later and wins. */
+	const char *const names[] = {"client_encoding", "fallback_application_name", "keepalives_idle", "keepalives_interval",
+	                             "keepalives_count", "tcp_user_timeout", "dbname", NULL};
+	const char *const values[] = {"UTF8", db->program, "10", "5", "3", "5000", db->conninfo, NULL};
+
+	db->connection = PQconnectStartParams(names, values, 1);
+	db->state = STATE_CONNECTING;
+	db->tick_ms = now_ms + CONNECT_MS;
+	if (db->connection == NULL || PQstatus(db->connection) == CONNECTION_BAD) {
+		lose_with_reason(db, now_ms);
+		return;
+	}
+	db->polling = PGRES_POLLING_WRITING;
+	rewatch(db, true, true);
+}
+
+/* Sends whatever libpq still holds. */
+static void flush(struct db *db, uint64_t now_ms)
+{
+	int left = PQflush(db->connection);
+
+	if (left < 0)
+		lose_with_reason(db, now_ms);
+	else
+		rewatch(db, false, left > 0);
+}
+
+/* Preparing goes through the statements, then asks for the server's clock, then the connection is ready. */
+static void prepare_next(struct db *db, uint64_t now_ms)
+{
+	const struct db_statement *statement = &db->statements[db->preparing];
+	int sent;
+
+	if (statement->name != NULL)
+		sent = PQsendPrepare(db->connection, statement->name, statement->sql, 0, NULL);
+	else
+		sent = PQsendQueryParams(db->connection,
+		                         "select (extract(epoch from clock_timestamp()) * 1000)::bigint", 0, NULL,
+		                         NULL, NULL, NULL, 1);
+	if (!sent)
+		lose_with_reason(db, now_ms);
+	else
+		flush(db, now_ms);
+}
+
+static void become_ready(struct db *db, uint64_t now_ms)
+{
+	int64_t clock_ms = 0;
+
+	if (db_get_bigint((const struct db_rows *)db->result, 0, 0, &clock_ms) != RESULT_OK) {
+		lose(db, now_ms, "no clock");
+		return;
+	}
+	db->clock_offset_ms = clock_ms - (int64_t)monotonic_ms();
+	PQclear(db->result);
+	db->result = NULL;
+	db->state = STATE_READY;
+	db->backoff_ms = BACKOFF_FIRST_MS;
+	db->tick_ms = UINT64_MAX;
+	if (db->was_down || !db->was_up)
+		log_event(LOG_INFO, "database_up", LOG_NUMBER("server_version", PQserverVersion(db->connection)));
+	db->was_up = true;
+	db->was_down = false;
+}
+
+/* A step of preparing is answered. */
+static void prepared(struct db *db, uint64_t now_ms)
+{
+	ExecStatusType status = PQresultStatus(db->result);
+
+	if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) {
+		lose_with_reason(db, now_ms);
+	} else if (db->statements[db->preparing].name == NULL) {
+		become_ready(db, now_ms);
+	} else {
+		PQclear(db->result);
+		db->result = NULL;
+		db->preparing++;
+		prepare_next(db, now_ms);
+	}
+}
+
+/* An error that the server sent: did it certainly roll back, and is it worth trying again? */
+static enum result classify(const PGresult *result)
+{
+	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	if (state == NULL || strncmp(state, "57P0", 4) == 0)
+		return RESULT_UNKNOWN; /* the session ends; a commit may have got through */
+	log_event(LOG_ERROR, "database_refused", LOG_TEXT("sqlstate", state),
+	          LOG_TEXT("message", PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY)));
+	/* Deadlock and serialization, resources, locks and time-outs, operator, input and output, read-only standby. */
+	for (const char *const *class = (const char *const[]){"40", "53", "55", "57", "58", "25", NULL}; *class; class ++) {
+		if (strncmp(state, *class, 2) == 0)
+			return RESULT_UNAVAILABLE;
+	}
+	return RESULT_FAULT;
+}
+
+/* The call under way is answered in full. */
+static void finish_call(struct db *db, uint64_t now_ms)
+{
+	PGresult *rows = db->result;
+	ExecStatusType status = PQresultStatus(rows);
+	enum result result = RESULT_OK;
+
+	if (PQstatus(db->connection) == CONNECTION_BAD) {
+		lose_with_reason(db, now_ms);
+		return;
+	}
+	if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
+		result = classify(rows);
+	db->result = NULL;
+	db->state = STATE_READY;
+	db->tick_ms = UINT64_MAX;
+	complete(db, result, result == RESULT_OK ? rows : NULL);
+	PQclear(rows);
+}
+
+/* Reads what has come; at the end of an answer, goes on according to the state. */
+static void read_answers(struct db *db, uint64_t now_ms)
+{
+	if (!PQconsumeInput(db->connection)) {
+		lose_with_reason(db, now_ms);
+		return;
+	}
+	while ((db->state == STATE_PREPARING || db->state == STATE_BUSY) && !PQisBusy(db->connection)) {
+		PGresult *result = PQgetResult(db->connection);
+
+		if (result != NULL) {
+			PQclear(db->result);
+			db->result = result;
+		} else if (db->state == STATE_BUSY) {
+			finish_call(db, now_ms);
+		} else {
+			prepared(db, now_ms);
+		}
+	}
+	if (db->state == STATE_READY && PQstatus(db->connection) == CONNECTION_BAD)
+		lose_with_reason(db, now_ms);
+}
+
+static void poll_connecting(struct db *db, uint64_t now_ms)
+{
+	db->polling = PQconnectPoll(db->connection);
+	switch (db->polling) {
+	case PGRES_POLLING_FAILED:
+	case PGRES_POLLING_ACTIVE:
+		lose_with_reason(db, now_ms);
+		break;
+	case PGRES_POLLING_READING:
+	case PGRES_POLLING_WRITING:
+		rewatch(db, true, db->polling == PGRES_POLLING_WRITING);
+		break;
+	case PGRES_POLLING_OK:
+		rewatch(db, true, false);
+		PQsetnonblocking(db->connection, 1);
+		db->state = STATE_PREPARING;
+		db->preparing = 0;
+		prepare_next(db, now_ms);
+		break;
+	}
+}
+
+static void on_event(struct db *db, bool readable, bool writable, uint64_t now_ms)
+{
+	switch (db->state) {
+	case STATE_DOWN:
+		break;
+	case STATE_CONNECTING:
+		poll_connecting(db, now_ms);
+		break;
+	case STATE_PREPARING:
+	case STATE_READY:
+	case STATE_BUSY:
+		if (writable)
+			flush(db, now_ms);
+		if (readable && db->state != STATE_DOWN)
+			read_answers(db, now_ms);
+		break;
+	}
+}
+
+static void on_watch(void *context, bool readable, bool writable)
+{
+	struct db *db = context;
+
+	on_event(db, readable, writable, loop_now_ms(db->loop));
+}
+
+void db_attach(struct db *db, struct loop *loop)
+{
+	db->loop = loop;
+	db->watch = (struct loop_watch){.fd = -1, .handler = on_watch, .context = db};
+}
+
+void db_tick(struct db *db, uint64_t now_ms)
+{
+	if (now_ms < db->tick_ms)
+		return;
+	switch (db->state) {
+	case STATE_DOWN:
+		start_connecting(db, now_ms);
+		break;
+	case STATE_CONNECTING:
+	case STATE_PREPARING:
+		lose(db, now_ms, "connecting took too long");
+		break;
+	case STATE_BUSY:
+		lose(db, now_ms, "no answer in time");
+		break;
+	case STATE_READY:
+		break;
+	}
+}
+
+uint64_t db_next_tick_ms(const struct db *db)
+{
+	return db->tick_ms;
+}
+
+bool db_is_ready(const struct db *db)
+{
+	return db->state == STATE_READY;
+}
+
+bool db_is_up(const struct db *db)
+{
+	return db->state == STATE_READY || db->state == STATE_BUSY;
+}
+
+uint64_t db_clock_ms(const struct db *db, uint64_t now_ms)
+{
+	return (uint64_t)((int64_t)now_ms + db->clock_offset_ms);
+}
+
+/* --- Blocking use --- */
+
+/* Waits for the socket until db->tick_ms at most, and handles what came. */
+static void wait_once(struct db *db)
+{
+	uint64_t now_ms = monotonic_ms();
+	bool connecting = db->state == STATE_CONNECTING;
+	bool writing = connecting ? db->polling == PGRES_POLLING_WRITING : PQflush(db->connection) > 0;
+	struct pollfd descriptor = {.fd = PQsocket(db->connection), .events = POLLIN};
+	int left = db->tick_ms > now_ms ? (int)(db->tick_ms - now_ms) : 0;
+
+	if (writing)
+		descriptor.events = connecting ? POLLOUT : POLLIN | POLLOUT;
+	if (poll(&descriptor, 1, left) < 0 && errno != EINTR)
+		lose(db, monotonic_ms(), "poll failed");
+	else if (descriptor.revents != 0)
+		on_event(db, (descriptor.revents & ~POLLOUT) != 0, (descriptor.revents & POLLOUT) != 0, monotonic_ms());
+	else
+		db_tick(db, monotonic_ms());
+}
+
+static void listen_again(struct db *db)
+{
+	char command[80];
+
+	if (db->channel == NULL || snprintf(command, sizeof(command), "listen %s", db->channel) >= (int)sizeof(command))
+		return;
+	PQsetnonblocking(db->connection, 0);
+	PQclear(PQexec(db->connection, command));
+	PQsetnonblocking(db->connection, 1);
+}
+
+enum result db_connect(struct db *db)
+{
+	if (db_is_up(db))
+		return RESULT_OK;
+	start_connecting(db, monotonic_ms());
+	while (db->state == STATE_CONNECTING || db->state == STATE_PREPARING)
+		wait_once(db);
+	if (db->state != STATE_READY)
+		return RESULT_UNAVAILABLE;
+	listen_again(db);
+	return RESULT_OK;
+}
+
+void db_listen(struct db *db, const char *channel)
+{
+	db->channel = channel;
+	if (db_is_ready(db))
+		listen_again(db);
+}
+
+struct blocking_call {
+	struct db *db;
+	enum result result;
+	PGresult *rows;
+	bool done;
+};
+
+static void keep_rows(void *context, enum result result, const struct db_rows *rows)
+{
+	struct blocking_call *call = context;
+
+	call->done = true;
+	call->result = result;
+	call->rows = rows != NULL ? PQcopyResult((const PGresult *)rows, PG_COPYRES_ATTRS | PG_COPYRES_TUPLES) : NULL;
+	if (rows != NULL && call->rows == NULL)
+		call->result = RESULT_FAULT;
+}
+
+enum result db_call(struct db *db, size_t statement, const struct db_params *params, struct db_rows **rows)
+{
+	struct blocking_call call = {.db = db, .result = RESULT_FAULT};
+	enum result sent = db_send(db, statement, params, CALL_MS, keep_rows, &call);
+
+	if (sent != RESULT_OK)
+		return sent;
+	while (!call.done)
+		wait_once(db);
+	if (rows != NULL && call.result == RESULT_OK)
+		*rows = (struct db_rows *)call.rows;
+	else
+		PQclear(call.rows);
+	return call.result;
+}
+
+bool db_wait_notify(struct db *db, int timeout_ms, const sigset_t *mask)
+{
+	struct pollfd descriptor = {.fd = -1, .events = POLLIN};
+	struct timespec timeout = {.tv_sec = timeout_ms / 1000, .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
+	bool notified = false;
+
+	if (db_is_up(db))
+		descriptor.fd = PQsocket(db->connection);
+	for (int round = 0; round < 2 && db_is_up(db); round++) {
+		PGnotify *notification;
+
+		while ((notification = PQnotifies(db->connection)) != NULL) {
+			PQfreemem(notification);
+			notified = true;
+		}
+		if (notified || round == 1)
+			return notified;
+		if (ppoll(&descriptor, 1, &timeout, mask) <= 0)
+			return false;
+		read_answers(db, monotonic_ms());
+	}
+	if (!db_is_up(db))
+		ppoll(NULL, 0, &timeout, mask);
+	return notified;
+}
+
+/* --- Calls and rows --- */
+
+enum result db_send(struct db *db, size_t statement, const struct db_params *params, int timeout_ms,
+                    db_handler *handler, void *context)
+{
+	struct params_view view;
+	enum result result = params_view(params, &view);
+
+	if (result != RESULT_OK)
+		return result;
+	if (db->state != STATE_READY)
+		return RESULT_UNAVAILABLE;
+	if (!PQsendQueryPrepared(db->connection, db->statements[statement].name, view.count, view.value, view.length,
+	                         view.format, 1)) {
+		lose_with_reason(db, monotonic_ms());
+		return RESULT_UNAVAILABLE;
+	}
+	db->state = STATE_BUSY;
+	db->handler = handler;
+	db->context = context;
+	db->tick_ms = monotonic_ms() + (uint64_t)timeout_ms;
+	/* A failure to flush is seen when the answer is read: the handler must not run before this returns. */
+	rewatch(db, false, PQflush(db->connection) > 0);
+	return RESULT_OK;
+}
+
+size_t db_rows_count(const struct db_rows *rows)
+{
+	return (size_t)PQntuples((const PGresult *)rows);
+}
+
+bool db_is_null(const struct db_rows *rows, size_t row, int column)
+{
+	return PQgetisnull((const PGresult *)rows, (int)row, column);
+}
+
+/* Reads a big-endian integer of exactly size bytes. */
+static enum result get_integer(const struct db_rows *rows, size_t row, int column, int size, int64_t *value)
+{
+	const PGresult *result = (const PGresult *)rows;
+	const unsigned char *bytes;
+	uint64_t sum = 0;
+
+	if ((int)row >= PQntuples(result) || column >= PQnfields(result) || PQgetisnull(result, (int)row, column) ||
+	    PQgetlength(result, (int)row, column) != size)
+		return RESULT_FAULT;
+	bytes = (const unsigned char *)PQgetvalue(result, (int)row, column);
+	for (int i = 0; i < size; i++)
+		sum = sum << 8 | bytes[i];
+	*value = size == 4 ? (int32_t)(uint32_t)sum : (int64_t)sum;
+	return RESULT_OK;
+}
+
+enum result db_get_int(const struct db_rows *rows, size_t row, int column, int32_t *value)
+{
+	int64_t wide = 0;
+	enum result result = get_integer(rows, row, column, 4, &wide);
+
+	if (result == RESULT_OK)
+		*value = (int32_t)wide;
+	return result;
+}
+
+enum result db_get_bigint(const struct db_rows *rows, size_t row, int column, int64_t *value)
+{
+	return get_integer(rows, row, column, 8, value);
+}
+
+const char *db_get_text(const struct db_rows *rows, size_t row, int column)
+{
+	return PQgetvalue((const PGresult *)rows, (int)row, column);
+}
+
+const unsigned char *db_get_bytes(const struct db_rows *rows, size_t row, int column, size_t *length)
+{
+	*length = (size_t)PQgetlength((const PGresult *)rows, (int)row, column);
+	return (const unsigned char *)PQgetvalue((const PGresult *)rows, (int)row, column);
+}
+
+void db_rows_free(struct db_rows *rows)
+{
+	PQclear((PGresult *)rows);
+}
