@@ -1,0 +1,503 @@
+"""The functions of schema otp, called as the programs call them."""
+import secrets
+import threading
+import uuid
+
+import psycopg
+import pytest
+
+from stack import address_of, code_mac, make_token, token_id, wait_for
+
+GENERATE = ("select ord, retry_after from otp.generate(%s::uuid[], %s::text[], %s::text[], %s::bytea[], 1::smallint, %s::bytea[],"
+            " 1::smallint, %s::text[], %s, %s, %s, %s, %s) order by ord")
+VALIDATE = "select ord, verdict, attempts_left, email from otp.validate(%s::uuid[], %s::bytea[], 1::smallint, null, null) order by ord"
+
+
+class Caller:
+    """One connection per role."""
+
+    def __init__(self, stack):
+        self.stack = stack
+        self.generating = stack.postgres.connect("otp_generate")
+        self.validating = stack.postgres.connect("otp_validate")
+        self.working = stack.postgres.connect("otp_worker")
+
+    def close(self):
+        for connection in (self.generating, self.validating, self.working):
+            connection.close()
+
+    def generate(self, emails, addresses=None, lifetime=600, attempts=5, resend=0, hour=0, day=0, code="123456"):
+        """-> tokens, retry_after per request"""
+        tokens = [make_token() for _ in emails]
+        rows = self.generating.execute(GENERATE, (
+            [token_id(t) for t in tokens], list(emails), addresses or [None] * len(emails),
+            [code_mac(self.stack.pepper(), t, code) for t in tokens], [secrets.token_bytes(64) for _ in tokens],
+            [None] * len(emails), lifetime, attempts, resend, hour, day)).fetchall()
+        assert [row[0] for row in rows] == list(range(1, len(emails) + 1))
+        return tokens, [row[1] for row in rows]
+
+    def validate(self, *guesses):
+        """(token, code) pairs; a code of None is a guess that cannot be right -> verdict, attempts_left, email each"""
+        rows = self.validating.execute(VALIDATE, (
+            [token_id(t) for t, _ in guesses],
+            [c and code_mac(self.stack.pepper(), t, c) for t, c in guesses])).fetchall()
+        return [row[1:] for row in rows]
+
+    def claim(self, count=10, lease=60):
+        return self.working.execute("select * from otp.claim_mail(%s, %s)", (count, lease)).fetchall()
+
+    def settle(self, jobs, outcome, reply="250 OK", retry=None):
+        return [row[1] for row in self.working.execute(
+            "select * from otp.settle_mail(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::int[]) order by ord",
+            ([j[0] for j in jobs], [j[1] for j in jobs], [outcome] * len(jobs), [reply] * len(jobs),
+             [retry] * len(jobs))).fetchall()]
+
+    def sweep(self, retention=0, lifetime=0, count=1000):
+        """Deletes until the end; -> the sizes of the steps"""
+        steps, after = [], None
+        while True:
+            deleted, after = self.working.execute("select * from otp.sweep(%s, %s, %s, %s)",
+                                                  (after, retention, lifetime, count)).fetchone()
+            if after is None:
+                return steps
+            steps.append(deleted)
+
+
+@pytest.fixture
+def call(database):
+    caller = Caller(database)
+    yield caller
+    caller.close()
+
+
+# --- generate ---
+
+def test_p1_generate_stores_challenge_and_mail_together(call, database):
+    (token,), retry = call.generate(["Jane@Example.com"])
+    assert retry == [0]
+    assert database.query("select email, attempts, max_attempts, used_at, extract(epoch from expires_at - created_at)::int"
+                          " from otp.challenge where id = %s", token_id(token)) == [("Jane@Example.com", 0, 5, None, 600)]
+    assert database.query("select state::text, length(sealed), attempts from otp.mail where id = %s", token_id(token)) == [("queued", 64, 0)]
+
+
+def test_p1_generate_is_all_or_nothing(call, database):
+    """P1: when the mail cannot be stored, the challenge is not either, nor is the budget touched."""
+    database.query("alter table otp.mail add constraint broken check (locale is distinct from 'xx')")
+    try:
+        token = make_token()
+        with pytest.raises(psycopg.errors.CheckViolation):
+            call.generating.execute(GENERATE, ([token_id(token)], ["a@example.com"], [None], [b"x" * 32], [b"y" * 64], ["xx"],
+                                               600, 5, 60, 5, 10))
+        assert database.query("select (select count(*) from otp.challenge), (select count(*) from otp.mail),"
+                              " (select count(*) from otp.address_quota)") == [(0, 0, 0)]
+    finally:
+        database.query("alter table otp.mail drop constraint broken")
+
+
+def test_generate_keeps_order_when_some_are_limited(call):
+    one, two, three = address_of(), address_of(), address_of()
+    assert call.generate([two], resend=60)[1] == [0]
+    retry = call.generate([three, two, one], resend=60)[1]
+    assert retry[0] == 0 and retry[2] == 0 and 55 <= retry[1] <= 60
+
+
+def test_generate_the_same_id_twice_fails_as_a_whole(call, database):
+    """A request that is retried after a lost answer may meet its own row: it must not be stored twice or half."""
+    (token,), _ = call.generate([address_of()])
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        call.generating.execute(GENERATE, ([token_id(token)], ["other@example.com"], [None], [b"x" * 32], [b"y" * 64], [None],
+                                           600, 5, 60, 0, 0))
+    assert database.query("select count(*) from otp.address_quota where address = 'other@example.com'") == [(0,)]
+
+
+def test_resend_gap_by_the_databases_clock(call, database):
+    address = address_of()
+    assert call.generate([address], resend=60)[1] == [0]
+    assert 59 <= call.generate([address], resend=60)[1][0] <= 60
+    database.query("update otp.address_quota set sent = array[clock_timestamp() - interval '58.5 s'] where address = %s", address)
+    assert call.generate([address], resend=60)[1][0] in (1, 2)
+    database.query("update otp.address_quota set sent = array[clock_timestamp() - interval '60 s'] where address = %s", address)
+    assert call.generate([address], resend=60)[1] == [0]
+
+
+@pytest.mark.parametrize("limits, span", [({"hour": 5}, "1 hour"), ({"day": 10}, "1 day"), ({"hour": 5, "day": 3}, "1 day")])
+def test_hour_and_day_limits(call, database, limits, span):
+    address = address_of()
+    allowed = min(limits.values())
+    for _ in range(allowed):
+        assert call.generate([address], **limits)[1] == [0]
+    refused = call.generate([address], **limits)[1][0]
+    assert refused > 3500
+    database.query("update otp.address_quota set sent = array(select t - %s::interval + interval '100 s' from unnest(sent) t)"
+                   " where address = %s", span, address)
+    assert 90 <= call.generate([address], **limits)[1][0] <= 100
+    database.query("update otp.address_quota set sent = array(select t - interval '101 s' from unnest(sent) t) where address = %s", address)
+    assert call.generate([address], **limits)[1] == [0]
+
+
+def test_a_refused_request_costs_no_budget(call):
+    address = address_of()
+    assert call.generate([address], resend=3600, hour=2)[1] == [0]
+    for _ in range(5):
+        assert call.generate([address], resend=3600, hour=2)[1][0] > 0
+    assert call.generate([address], hour=2)[1] == [0]
+
+
+def test_a9_quota_counts_the_canonical_address(call):
+    """A9: the budget is the mailbox's, whatever the spelling as given."""
+    mailbox = address_of("jane")
+    assert call.generate(["Jane+a@Example.com"], [mailbox], hour=1)[1] == [0]
+    assert call.generate(["jane+b@example.com"], [mailbox], hour=1)[1][0] > 0
+    assert call.generate([mailbox], [None], hour=1)[1][0] > 0
+
+
+def test_quota_holds_under_parallel_calls(call, database):
+    """Two processes and one address: exactly the budget is admitted."""
+    address, results = address_of(), []
+
+    def run():
+        with database.postgres.connect("otp_generate") as connection:
+            other = Caller.__new__(Caller)
+            other.stack, other.generating = database, connection
+            for _ in range(20):
+                results.append(other.generate([address], hour=5)[1][0])
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 80 and results.count(0) == 5
+    assert database.query("select count(*) from otp.challenge where email = %s", address) == [(5,)]
+
+
+# --- validate ---
+
+def test_verdicts(call, database):
+    """Every verdict, in one batch, in the order asked."""
+    good, wrong = call.generate([address_of(), "wrong@example.com"])[0]
+    expired, used = database.plant(lifetime=-1), database.plant(used=True)
+    exhausted, unknown = database.plant(attempts=5), make_token()
+    answers = call.validate((unknown, "123456"), (good, "123456"), (exhausted, "123456"), (wrong, "000000"), (used, "123456"),
+                            (expired, "123456"))
+    assert [a[0] for a in answers] == ["unknown_token", "valid", "exhausted", "wrong_password", "used", "expired"]
+    assert [a[1] for a in answers] == [None, 4, None, 4, None, None]
+    assert [a[2] is not None for a in answers] == [False, True, False, False, False, False]
+
+
+def test_a3_a_code_is_accepted_once(call):
+    """A3 at the database: the second correct guess is told that the code is used."""
+    (token,), _ = call.generate([address_of()])
+    assert call.validate((token, "123456"))[0][0] == "valid"
+    assert call.validate((token, "123456"))[0] == ("used", None, None)
+    assert call.validate((token, "999999"))[0] == ("used", None, None)
+
+
+def test_a4_five_guesses(call, database):
+    """A4 at the database: attempts_left counts 4 to 0, then nothing is evaluated any more, not even the right code."""
+    (token,), _ = call.generate([address_of()])
+    assert [call.validate((token, "000000"))[0] for _ in range(5)] == [("wrong_password", n, None) for n in (4, 3, 2, 1, 0)]
+    assert call.validate((token, "123456"))[0] == ("exhausted", None, None)
+    assert database.challenge(token)["attempts"] == 5 and database.challenge(token)["used_at"] is None
+
+
+def test_a8_a_guess_that_is_no_code_counts(call, database):
+    """A8: a null MAC is evaluated as wrong, never as a match, and uses up an attempt."""
+    (token,), _ = call.generate([address_of()])
+    assert call.validate((token, None))[0] == ("wrong_password", 4, None)
+
+
+def test_a7_a_code_of_another_token(call):
+    """A7: the MAC of code and token A does not open B, though the code is the same."""
+    (a, b), _ = call.generate([address_of("a"), address_of("b")])
+    rows = call.validating.execute(VALIDATE, ([token_id(b)], [code_mac(call.stack.pepper(), a, "123456")])).fetchall()
+    assert rows[0][1] == "wrong_password"
+
+
+def test_a3_a4_parallel_calls_from_many_connections(call, database):
+    """A3, A4 at the database: 8 connections race; one success or exactly five evaluations."""
+    def race(token, code, count):
+        results = []
+
+        def run():
+            with database.postgres.connect("otp_validate") as connection:
+                for _ in range(count):
+                    results.append(connection.execute(VALIDATE, ([token_id(token)], [code_mac(database.pepper(), token, code)]))
+                                   .fetchone()[1])
+        threads = [threading.Thread(target=run) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return results
+    for _ in range(3):
+        right, wrong = call.generate([address_of(), address_of()])[0]
+        results = race(right, "123456", 10)
+        assert results.count("valid") == 1 and results.count("used") == 79
+        results = race(wrong, "000000", 10)
+        assert results.count("wrong_password") == 5 and results.count("exhausted") == 75
+
+
+def test_two_batches_in_opposite_order_do_not_deadlock(call, database):
+    """Rows are locked in a fixed order, whatever the order of the arrays."""
+    tokens = [database.plant(max_attempts=1000) for _ in range(40)]
+    errors = []
+
+    def run(order):
+        try:
+            with database.postgres.connect("otp_validate") as connection:
+                for _ in range(60):
+                    rows = connection.execute(VALIDATE, ([token_id(t) for t in order], [b"x" * 32] * len(order))).fetchall()
+                    assert {row[1] for row in rows} == {"wrong_password"}
+        except Exception as problem:
+            errors.append(problem)
+    threads = [threading.Thread(target=run, args=(o,)) for o in (tokens, tokens[::-1], sorted(tokens), tokens[::-1])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert database.query("select min(attempts), max(attempts) from otp.challenge") == [(240, 240)]
+
+
+def test_b5_the_previous_pepper_still_opens(call, database):
+    """B5: key 2 is current, a challenge of key 1 is checked with the previous MAC, a key 3 row with neither."""
+    token = database.plant()
+    sql = "select verdict from otp.validate(array[%s]::uuid[], array[%s]::bytea[], 2::smallint, array[%s]::bytea[], 1::smallint)"
+    mac = code_mac(database.pepper(), token, "123456")
+    assert call.validating.execute(sql, (token_id(token), mac, b"z" * 32)).fetchone() == ("wrong_password",)
+    assert call.validating.execute(sql, (token_id(token), b"z" * 32, mac)).fetchone() == ("valid",)
+    other = database.plant()
+    database.query("update otp.challenge set mac_key = 3 where id = %s", token_id(other))
+    mac = code_mac(database.pepper(), other, "123456")
+    assert call.validating.execute(sql, (token_id(other), mac, mac)).fetchone() == ("wrong_password",)
+
+
+def test_a12_validate_never_returns_the_mac(database):
+    """A12: no function that a responder may call returns a bytea."""
+    rows = database.query("select count(*) from pg_proc where proname in ('generate', 'validate')"
+                          " and pronamespace = 'otp'::regnamespace and pg_get_function_result(oid) ~ 'bytea|record'")
+    assert rows == [(0,)]
+
+
+# --- the outbox ---
+
+def test_p2_a_lease_is_held_and_ends(call, database):
+    """P2: no second worker gets a job inside a live lease; after it the same job, the same sealed code."""
+    (token,), _ = call.generate([address_of()])
+    first = call.claim(lease=60)
+    assert [job[0] for job in first] == [token_id(token)] and first[0][8] == 1
+    assert call.claim() == []
+    database.query("update otp.mail set next_attempt_at = clock_timestamp()")
+    second = call.claim()
+    assert second[0][0] == first[0][0] and second[0][4] == first[0][4] and second[0][1] != first[0][1] and second[0][8] == 2
+    assert call.settle(first, "sent") == [False]
+    assert call.settle(second, "sent") == [True]
+    assert call.settle(second, "sent") == [False]
+
+
+@pytest.mark.parametrize("outcome, state, erased", [("sent", "sent", True), ("failed", "failed", True), ("retry", "queued", False),
+                                                    ("release", "queued", False)])
+def test_b1_settled_mails_lose_their_code(call, database, outcome, state, erased):
+    """B1: sealed is erased once the mail is sent or given up."""
+    call.generate([address_of()])
+    jobs = call.claim()
+    assert call.settle(jobs, outcome, "250 2.0.0 taken", 7) == [True]
+    assert database.query("select state::text, sealed is null, last_reply, lease from otp.mail") == [(state, erased, "250 2.0.0 taken", None)]
+    if outcome == "retry":
+        assert 6 <= database.query("select extract(epoch from next_attempt_at - clock_timestamp())::float from otp.mail")[0][0] <= 7
+
+
+def test_settle_refuses_other_outcomes(call):
+    call.generate([address_of()])
+    with pytest.raises(psycopg.Error):
+        call.settle(call.claim(), "lost")
+
+
+def test_no_mail_with_too_little_life_left(call, database):
+    """A mail that cannot arrive in time expires, and its code is erased."""
+    call.generate([address_of()], lifetime=600)
+    database.query("update otp.mail set give_up_at = clock_timestamp()")
+    assert call.claim() == []
+    assert database.query("select state::text, sealed is null from otp.mail") == [("expired", True)]
+
+
+@pytest.mark.parametrize("lifetime, margin", [(600, 60), (60, 15), (240, 60), (100, 25)])
+def test_give_up_margin(call, database, lifetime, margin):
+    call.generate([address_of()], lifetime=lifetime)
+    assert database.query("select extract(epoch from c.expires_at - m.give_up_at)::int from otp.mail m join otp.challenge c using (id)") == [(margin,)]
+
+
+def test_a_retry_comes_in_time(call, database):
+    """A long backoff is cut so that one try is left 2 min before expiry."""
+    call.generate([address_of()], lifetime=600)
+    call.settle(call.claim(), "retry", "450 later", 3600)
+    assert database.query("select round(extract(epoch from c.expires_at - m.next_attempt_at))::int"
+                          " from otp.mail m join otp.challenge c using (id)") == [(120,)]
+
+
+def test_claims_do_not_overlap_or_wait(call, database):
+    """Workers side by side share the queue: every job once, and none waits for the other's transaction."""
+    call.generate([address_of() for _ in range(40)])
+    with database.postgres.connect("otp_worker") as other:
+        with other.transaction():
+            first = other.execute("select id from otp.claim_mail(15, 60)").fetchall()
+            second = call.claim(100)
+        assert len(first) == 15 and len(second) == 25
+        assert not {row[0] for row in first} & {row[0] for row in second}
+
+
+# --- the sweep ---
+
+def old(database, count, age, lifetime=None):
+    """count challenges asked for age seconds ago that expired lifetime seconds from now, with their mails."""
+    tokens = [database.plant(age=age, lifetime=-age + 600 if lifetime is None else lifetime) for _ in range(count)]
+    database.query("insert into otp.mail (id, mail_key, state, next_attempt_at, give_up_at)"
+                   " select id, 1, 'sent', created_at, created_at from otp.challenge on conflict do nothing")
+    return tokens
+
+
+def test_sweep_deletes_after_the_retention_only(call, database):
+    """Expired and retained long enough goes, with its mail; expired but retained, and live, stay."""
+    gone = old(database, 5, 90000)
+    kept = old(database, 3, 80000) + old(database, 2, 10)
+    assert sum(call.sweep(retention=86400, lifetime=600)) == 5
+    assert all(database.challenge(t) is None for t in gone) and all(database.challenge(t) for t in kept)
+    assert database.query("select count(*) from otp.mail") == [(5,)]
+
+
+def test_sweep_is_not_fooled_by_an_id_from_the_past(call, database):
+    """A responder's slow clock makes old ids; expires_at, by the database's clock, decides."""
+    token = database.plant(age=200000, lifetime=300)
+    database.query("update otp.challenge set created_at = clock_timestamp()")
+    assert sum(call.sweep(retention=0, lifetime=600)) == 0
+    assert database.challenge(token)
+
+
+def test_sweep_works_in_bounded_steps(call, database):
+    old(database, 250, 90000)
+    steps = call.sweep(retention=3600, lifetime=600, count=100)
+    assert steps == [100, 100, 50]
+
+
+def test_sweep_goes_on_past_rows_that_stay(call, database):
+    """Rows that must stay do not hold up those behind them."""
+    for index in range(30):
+        database.plant(age=90000, lifetime=-80000 if index % 3 == 0 else 1000)
+    assert sum(call.sweep(retention=3600, lifetime=600, count=7)) == 10
+    assert database.query("select count(*) from otp.challenge") == [(20,)]
+
+
+def test_sweep_uses_the_primary_keys_alone(call, database):
+    """The plan: index scans on the two primary keys, never a table scan, and no other index on challenge exists."""
+    old(database, 20, 90000)
+    assert database.query("select indexrelid::regclass::text from pg_index where indrelid = 'otp.challenge'::regclass") == [("otp.challenge_pkey",)]
+    notices = []
+    with database.postgres.connect() as connection:
+        connection.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+        for setting in ("session_preload_libraries", ):
+            connection.execute(f"set {setting} = 'auto_explain'")
+        connection.execute("load 'auto_explain'")
+        for setting, value in (("log_min_duration", "0"), ("log_nested_statements", "on"), ("log_analyze", "on")):
+            connection.execute(f"set auto_explain.{setting} = '{value}'")
+        connection.execute("set client_min_messages = log")
+        assert connection.execute("select deleted from otp.sweep(null, 3600, 600, 10)").fetchone() == (10,)
+    plan = "\n".join(n for n in notices if "candidate" in n)
+    assert "Index Only Scan using challenge_pkey" in plan or "Index Scan using challenge_pkey" in plan, plan
+    assert "mail_pkey" in plan
+    assert "Seq Scan" not in plan and "Bitmap" not in plan and "mail_due" not in plan, plan
+    assert "id >" in plan.replace("(", "") and "id <" in plan
+
+
+def test_sweep_of_quotas(call, database):
+    """Addresses that were sent nothing for a day go; the others stay; the walk over the blocks wraps around."""
+    for index in range(300):
+        database.query("insert into otp.address_quota values (%s, array[clock_timestamp() - make_interval(hours => %s)])",
+                       f"user{index}@example.com", 25 if index % 2 else 23)
+    block, deleted, rounds = 0, 0, 0
+    while True:
+        step, block = call.working.execute("select * from otp.sweep_quota(%s, 1)", (block,)).fetchone()
+        deleted, rounds = deleted + step, rounds + 1
+        if block == 0:
+            break
+    assert deleted == 150 and rounds > 1
+    assert database.query("select count(*) from otp.address_quota") == [(150,)]
+
+
+def test_sweep_while_validates_run(call, database):
+    """One definite answer: a challenge that is being swept answers expired or unknown_token, never an error."""
+    tokens = old(database, 400, 90000)
+    verdicts = []
+
+    def run():
+        with database.postgres.connect("otp_validate") as connection:
+            for start in range(0, len(tokens), 20):
+                chunk = tokens[start:start + 20]
+                verdicts.extend(row[1] for row in connection.execute(VALIDATE, ([token_id(t) for t in chunk], [b"x" * 32] * 20)))
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    assert sum(call.sweep(retention=3600, lifetime=600, count=10)) == 400
+    for thread in threads:
+        thread.join()
+    assert len(verdicts) == 1200 and set(verdicts) <= {"expired", "unknown_token"}
+
+
+# --- support ---
+
+def test_forget_erases_every_trace(call, database):
+    call.generate(["Jane+x@example.com"], ["jane@example.com"], hour=5)
+    call.generate(["jane@example.com"], hour=5)
+    call.generate(["other@example.com"], hour=5)
+    with database.postgres.connect("otp_admin") as connection:
+        assert connection.execute("select challenges, quotas from otp.forget('JANE@example.com')").fetchone() == (2, 1)
+    assert database.query("select email from otp.challenge") == [("other@example.com",)]
+    assert database.query("select count(*) from otp.mail") == [(1,)]
+    assert b"jane" not in database.postgres.dump().lower()
+
+
+def test_unlock_lifts_the_limits_but_not_the_attempts(call, database):
+    """A15 for support: unlock gives a new mail, not new guesses."""
+    (token,), _ = call.generate(["jane@example.com"], hour=1)
+    for _ in range(5):
+        call.validate((token, "000000"))
+    assert call.generate(["jane@example.com"], hour=1)[1][0] > 0
+    with database.postgres.connect("otp_admin") as connection:
+        assert connection.execute("select otp.unlock('jane@example.com')").fetchone() == (True,)
+        assert connection.execute("select otp.unlock('jane@example.com')").fetchone() == (False,)
+    assert call.generate(["jane@example.com"], hour=1)[1] == [0]
+    assert call.validate((token, "123456"))[0][0] == "exhausted"
+
+
+def test_views_tell_what_happened(call, database):
+    database.plant(email="used@example.com", used=True)
+    database.plant(email="expired@example.com", lifetime=-5)
+    database.plant(email="exhausted@example.com", attempts=5)
+    call.generate(["failed@example.com"])
+    call.settle(call.claim(), "failed", "550 5.1.1 no such user")
+    call.generate(["live@example.com"])
+    rows = database.query("select email, state, mail::text, last_reply from otp.challenges order by email")
+    assert rows == [("exhausted@example.com", "exhausted", None, None), ("expired@example.com", "expired", None, None),
+                    ("failed@example.com", "live", "failed", "550 5.1.1 no such user"), ("live@example.com", "live", "queued", None),
+                    ("used@example.com", "used", None, None)]
+    assert database.query("select email, queue from otp.outbox") == [("live@example.com", "due")]
+
+
+def test_updates_of_attempts_stay_hot(call, database):
+    """No index column changes when an attempt is counted (fillfactor leaves room on the page)."""
+    tokens = [database.plant(max_attempts=50) for _ in range(30)]
+    database.query("select pg_stat_reset_single_table_counters('otp.challenge'::regclass)")
+    for _ in range(3):
+        call.validate(*[(t, "000000") for t in tokens])
+    call.validating.close()
+
+    def counted():
+        updates, hot = database.query("select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relid = 'otp.challenge'::regclass")[0]
+        return (updates, hot) if updates >= 90 else None
+    updates, hot = wait_for(counted, 15, "the statistics")
+    assert hot >= updates * 0.5
+
+
+def test_ids_are_time_ordered(call, database):
+    first = call.generate([address_of()])[0][0]
+    second = call.generate([address_of()])[0][0]
+    assert uuid.UUID(str(token_id(first))).bytes[:6] <= uuid.UUID(str(token_id(second))).bytes[:6]
