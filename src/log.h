@@ -13,13 +13,24 @@ struct log_field {
 	long long number;
 };
 
-#define LOG_TEXT(key_, text_) \
-	{ .key = (key_), .text = (text_) ? (text_) : "" }
-#define LOG_NUMBER(key_, number_) \
-	{ .key = (key_), .number = (number_) }
+/* A function, so that an array may be passed without a warning that its address is never NULL. */
+static inline const char *log_text_or_empty(const char *text)
+{
+	return text != NULL ? text : "";
+}
+
+#define LOG_TEXT(key_, text_)                                   \
+	{                                                       \
+		.key = (key_), .text = log_text_or_empty(text_) \
+	}
+#define LOG_NUMBER(key_, number_)                  \
+	{                                          \
+		.key = (key_), .number = (number_) \
+	}
 
 /* Writes {"time","level","program","event",fields...} as one line and one write(2). Text may be untrusted: it is
-   escaped and cut at 512 bytes. Secrets are the caller's to keep out; addresses go through log_mask_address. */
+   escaped and cut at 512 bytes; a line never exceeds 4096. Secrets are the caller's to keep out; addresses go through
+   log_mask_address. */
 #define log_event(level, event, ...) log_write((level), (event), (const struct log_field[]){__VA_ARGS__, {.key = NULL}})
 void log_write(enum log_level level, const char *event, const struct log_field *fields);
 
