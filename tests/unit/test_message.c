@@ -1,0 +1,424 @@
+/* test_message.c: the mail's bytes without any server: headers, encodings, templates and what is refused (A10, P2). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "message.h"
+#include "template.h"
+
+#define PATH_BYTES 256
+#define TEXT_OK "Code for {{app_name}}:\n\n{{code}}\n\n{{minutes}} min, {{requested_at}} = now\n"
+#define HTML_OK "<p>Code for {{app_name}}:</p><b>\n{{code}}\n</b>{{minutes}} min, {{requested_at}} = now\n"
+
+static char folder[] = "/tmp/otp-test-message-XXXXXX";
+static char out[MESSAGE_BYTES];
+
+static const char *path_of(const char *name)
+{
+	static char path[PATH_BYTES];
+
+	assert_true((size_t)snprintf(path, sizeof path, "%s/%s", folder, name) < sizeof path);
+	return path;
+}
+
+static void write_bytes(const char *name, const char *text, size_t length)
+{
+	FILE *file = fopen(path_of(name), "wb");
+
+	assert_non_null(file);
+	assert_int_equal(fwrite(text, 1, length, file), length);
+	assert_int_equal(fclose(file), 0);
+}
+
+static void write_text(const char *name, const char *text)
+{
+	write_bytes(name, text, strlen(text));
+}
+
+static int start(void **state)
+{
+	(void)state;
+	if (mkdtemp(folder) == NULL || mkdir(path_of("en"), 0700) != 0)
+		return -1;
+	write_text("en/mail.txt", TEXT_OK);
+	write_text("en/mail.html", HTML_OK);
+	return 0;
+}
+
+static int finish(void **state)
+{
+	char command[PATH_BYTES];
+
+	(void)state;
+	(void)snprintf(command, sizeof command, "rm -r '%s'", folder);
+	return system(command);
+}
+
+/* Makes a letterhead while standard error goes to the file "log"; NULL if refused. */
+static struct message_letterhead *try_new(const char *app_name, const char *subject, const char *from)
+{
+	struct message_settings settings = {
+	    .app_name = app_name, .subject = subject, .from = from, .template_dir = folder};
+	struct message_letterhead *letterhead = NULL;
+	int saved = dup(STDERR_FILENO);
+	int log = open(path_of("log"), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	enum result result;
+
+	assert_true(saved >= 0 && log >= 0);
+	dup2(log, STDERR_FILENO);
+	result = message_letterhead_new(&letterhead, &settings);
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	close(log);
+	assert_true(result == RESULT_OK ? letterhead != NULL : letterhead == NULL);
+	return letterhead;
+}
+
+static bool was_logged(const char *text)
+{
+	char log[8192];
+	FILE *file = fopen(path_of("log"), "rb");
+	size_t length;
+
+	assert_non_null(file);
+	length = fread(log, 1, sizeof log - 1, file);
+	log[length] = '\0';
+	assert_int_equal(fclose(file), 0);
+	return strstr(log, text) != NULL;
+}
+
+static struct message_letterhead *new_ok(const char *app_name, const char *subject, const char *from)
+{
+	struct message_letterhead *letterhead = try_new(app_name, subject, from);
+
+	assert_non_null(letterhead);
+	return letterhead;
+}
+
+static const char *build(struct message_letterhead *letterhead, const char *locale)
+{
+	struct message_request request = {.id = {0x01, 0x8f, 0x3d, 0xe8, 0x4d, 0x50, 0xab},
+					  .recipient = "Jane.Doe+tag@xn--bcher-kva.example",
+					  .code = "012345",
+					  .locale = locale,
+					  .created_ms = INT64_C(1714745106789),
+					  .expires_ms = INT64_C(1714745106789) + 600000};
+	size_t length = 0;
+
+	assert_int_equal(message_build(letterhead, &request, out, sizeof out, &length), RESULT_OK);
+	assert_int_equal(strlen(out), length);
+	return out;
+}
+
+/* Builds with these settings; the caller looks at out. */
+static const char *mail_of(const char *app_name, const char *subject, const char *from)
+{
+	struct message_letterhead *letterhead = new_ok(app_name, subject, from);
+
+	(void)build(letterhead, NULL);
+	message_letterhead_free(letterhead);
+	return out;
+}
+
+static void assert_has(const char *text, const char *part)
+{
+	if (strstr(text, part) == NULL)
+		fail_msg("\"%s\" is not in:\n%s", part, text);
+}
+
+/* CRLF only, 7-bit, no control byte, lines of at most 76 bytes (encoded ones) or limit. */
+static void assert_wire_safe(const char *text, size_t limit)
+{
+	size_t line = 0;
+
+	for (size_t i = 0; text[i] != '\0'; i++) {
+		if (text[i] == '\r') {
+			assert_int_equal(text[i + 1], '\n');
+			assert_true(line <= limit);
+			line = 0;
+			i++;
+			continue;
+		}
+		assert_true(text[i] >= 0x20 && text[i] <= 0x7E);
+		line++;
+	}
+	assert_int_equal(line, 0);
+}
+
+/* Undoes quoted-printable from the part with this type up to the next boundary. */
+static const char *decoded_part(const char *text, const char *type)
+{
+	static char decoded[MESSAGE_BYTES];
+	const char *at = strstr(text, type);
+	size_t used = 0;
+
+	assert_non_null(at);
+	at = strstr(at, "\r\n\r\n");
+	assert_non_null(at);
+	for (at += 4; strncmp(at, "--=_", 4) != 0; at++) {
+		unsigned value;
+
+		assert_true(*at != '\0');
+		if (*at != '=') {
+			decoded[used++] = *at;
+			continue;
+		}
+		if (at[1] != '\r') {
+			assert_int_equal(sscanf(at + 1, "%2X", &value), 1);
+			decoded[used++] = (char)value;
+		}
+		at += 2;
+	}
+	decoded[used] = '\0';
+	return decoded;
+}
+
+static void test_headers(void **state)
+{
+	const char *mail = mail_of("Acme", "Your {{app_name}} code", "Acme Login <Login@Example.com>");
+	const char *end = "\r\n--=_018f3de8-4d50-ab00-0000-000000000000--\r\n";
+
+	(void)state;
+	assert_wire_safe(mail, 76);
+	assert_int_equal(strncmp(mail, "Date: Fri, 03 May 2024 14:05:06 +0000\r\n", 39), 0);
+	assert_has(mail, "\r\nFrom: \"Acme Login\" <Login@example.com>\r\nTo: Jane.Doe+tag@xn--bcher-kva.example\r\n"
+			 "Message-ID: <018f3de8-4d50-ab00-0000-000000000000@example.com>\r\n"
+			 "Subject: Your Acme code\r\nAuto-Submitted: auto-generated\r\n");
+	assert_has(mail, "\r\nMIME-Version: 1.0\r\nContent-Type: multipart/alternative;\r\n boundary=\"=_018f3de8-");
+	assert_has(mail, "\r\nContent-Type: text/plain; charset=utf-8\r\n");
+	assert_has(mail, "\r\nContent-Type: text/html; charset=utf-8\r\n");
+	assert_string_equal(mail + strlen(mail) - strlen(end), end);
+}
+
+static void test_bodies(void **state)
+{
+	const char *mail = mail_of("R&D <\"x\"> caf\xC3\xA9", "s", "a@example.com");
+
+	(void)state;
+	assert_wire_safe(mail, 76);
+	/* The code can be read in the raw file, alone on its line, in both parts. */
+	assert_has(mail, "\r\n012345\r\n");
+	assert_has(strstr(mail, "text/html"), "\r\n012345\r\n");
+	assert_string_equal(decoded_part(mail, "text/plain"), "Code for R&D <\"x\"> caf\xC3\xA9:\r\n\r\n012345\r\n\r\n"
+							      "10 min, 2024-05-03 14:05 UTC = now\r\n");
+	assert_string_equal(decoded_part(mail, "text/html"),
+			    "<p>Code for R&amp;D &lt;&quot;x&quot;&gt; caf\xC3\xA9:</p><b>\r\n012345\r\n</b>"
+			    "10 min, 2024-05-03 14:05 UTC = now\r\n");
+}
+
+static void test_awkward_lines(void **state)
+{
+	char text[4096] = "{{code}}\r\n.\r\n..dots\n trailing \t\nFrom here\n=3D\n";
+	const char *start_of_it = "012345\r\n.\r\n..dots\r\n trailing \t\r\nFrom here\r\n=3D\r\nxxx";
+	size_t used = strlen(text);
+
+	(void)state;
+	memset(text + used, 'x', 3000);
+	memcpy(text + used + 3000, "\xF0\x9F\x94\x91 ", 6);
+	write_text("en/mail.txt", text);
+	(void)mail_of("Acme", "s", "a@example.com");
+	write_text("en/mail.txt", TEXT_OK);
+	assert_wire_safe(out, 76);
+	assert_int_equal(strncmp(decoded_part(out, "text/plain"), start_of_it, strlen(start_of_it)), 0);
+	assert_has(decoded_part(out, "text/plain"), "x\xF0\x9F\x94\x91 \r\n");
+}
+
+static void test_repeat_is_identical_P2(void **state)
+{
+	struct message_letterhead *letterhead = new_ok("Acme", "s", "a@example.com");
+	char *first = strdup(build(letterhead, "en"));
+
+	(void)state;
+	assert_non_null(first);
+	assert_string_equal(build(letterhead, "en"), first);
+	free(first);
+	message_letterhead_free(letterhead);
+}
+
+static void test_from(void **state)
+{
+	(void)state;
+	assert_has(mail_of("A", "s", "a@example.com"), "\r\nFrom: a@example.com\r\n");
+	assert_has(mail_of("A", "s", "<a@example.com>"), "\r\nFrom: a@example.com\r\n");
+	assert_has(mail_of("A", "s", "\"Acme, \\\"Inc\\\"\" <a@example.com>"),
+		   "\r\nFrom: \"Acme, \\\"Inc\\\"\" <a@example.com>\r\n");
+	assert_has(mail_of("A", "s", "Acme \"Inc\" <b> \\ <a@example.com>"),
+		   "\r\nFrom: \"Acme \\\"Inc\\\" <b> \\\\\" <a@example.com>\r\n");
+	assert_has(mail_of("A", "s",
+			   "Zo\xC3\xAB \xF0\x9F\x94\x91 <a@b\xC3\xBC"
+			   "cher.example>"),
+		   "\r\nFrom: =?UTF-8?B?Wm/DqyDwn5SR?= <a@xn--bcher-kva.example>\r\n");
+	assert_has(mail_of("A", "s", "=?x?= <a@example.com>"), "\r\nFrom: =?UTF-8?B?PT94Pz0=?= <a@example.com>\r\n");
+}
+
+static void test_subject(void **state)
+{
+	char subject[700] = "";
+
+	(void)state;
+	assert_has(mail_of("Caf\xC3\xA9", "Code: {{app_name}}", "a@example.com"),
+		   "\r\nSubject: =?UTF-8?B?Q29kZTogQ2Fmw6k=?=\r\n");
+	assert_has(mail_of("A", "=?UTF-8?Q?x?=", "a@example.com"), "\r\nSubject: =?UTF-8?B?PT9VVEYtOD9RP3g/PQ==?=\r\n");
+	for (int i = 0; i < 150; i++)
+		strcat(subject, i % 2 == 0 ? "\xF0\x9F\x94\x91" : "x");
+	assert_wire_safe(mail_of("A", subject, "a@example.com"), 76);
+	/* The longest APP_NAME, name and a subject made of both still fit. */
+	memset(subject, 'n', 200);
+	subject[200] = '\0';
+	assert_wire_safe(mail_of(subject, "{{app_name}} {{app_name}}", "a@example.com"), 76);
+}
+
+/* Settings that would let a header, a recipient or a command in (A10, traps: libesmtp filters nothing). */
+static void test_refused_settings_A10(void **state)
+{
+	static const char *const bad[] = {"a\r\nBcc: x@example.com",
+					  "a\nb",
+					  "a\rb",
+					  "a\x7F",
+					  "a\tb",
+					  "a\x01",
+					  "\xC2\x85",
+					  "\xFF",
+					  "\xC0\xAF",
+					  "\xED\xA0\x80"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		char from[256];
+
+		assert_null(try_new(bad[i], "s", "a@example.com"));
+		assert_true(was_logged("\"setting\":\"APP_NAME\""));
+		assert_null(try_new("A", bad[i], "a@example.com"));
+		assert_true(was_logged("EMAIL_SUBJECT"));
+		(void)snprintf(from, sizeof from, "%s <a@example.com>", bad[i]);
+		assert_null(try_new("A", "s", from));
+		assert_true(was_logged("\"setting\":\"EMAIL_FROM\""));
+	}
+	assert_null(try_new("", "s", "a@example.com"));
+	assert_null(try_new("A", "s", ""));
+	assert_null(try_new("A", "s", "Acme"));
+	assert_null(try_new("A", "s", "Acme <a@example.com"));
+	assert_null(try_new("A", "s", "a@example.com, b@example.com"));
+	assert_null(try_new("A", "{{code}}", "a@example.com"));
+	assert_true(was_logged("only {{app_name}}"));
+}
+
+static void refuse_template(const char *name, const char *text, size_t length, const char *where, const char *why)
+{
+	const char *good = strstr(name, "html") != NULL ? HTML_OK : TEXT_OK;
+
+	write_bytes(name, text, length);
+	assert_null(try_new("A", "s", "a@example.com"));
+	write_text(name, good);
+	assert_true(was_logged(name));
+	assert_true(was_logged(where));
+	assert_true(was_logged(why));
+}
+
+#define REFUSE(name, text, line, why) refuse_template(name, text, sizeof(text) - 1, "\"line\":" line, why)
+
+static void test_refused_templates(void **state)
+{
+	static char large[TEMPLATE_FILE_MAX + 1];
+	char from[PATH_BYTES];
+
+	(void)state;
+	REFUSE("en/mail.txt", "{{code}}\n\n{{name}}\n", "3", "unknown placeholder");
+	REFUSE("en/mail.txt", "a\n{{code\n", "2", "{{ without }}");
+	REFUSE("en/mail.html", "a\n{{ code }}\n", "2", "unknown placeholder");
+	REFUSE("en/mail.html", "{{app_name}}\n", "1", "{{code}} is missing");
+	REFUSE("en/mail.txt", "{{code}}\n\xE9\n", "2", "UTF-8");
+	REFUSE("en/mail.txt", "{{code}}\na\rb\n", "2", "control character");
+	REFUSE("en/mail.txt", "{{code}}\n\0\n", "2", "control character");
+	memset(large, 'x', sizeof large);
+	memcpy(large, "{{code}}", 8);
+	refuse_template("en/mail.txt", large, sizeof large, "\"line\":0", "too large");
+	assert_int_equal(unlink(path_of("en/mail.html")), 0);
+	assert_null(try_new("A", "s", "a@example.com"));
+	assert_true(was_logged("en/mail.html") && was_logged("No such file"));
+	write_text("en/mail.html", HTML_OK);
+	(void)snprintf(from, sizeof from, "%s", path_of("en"));
+	assert_int_equal(rename(from, path_of("fr")), 0);
+	assert_null(try_new("A", "s", "a@example.com"));
+	assert_true(was_logged("there is no folder en"));
+}
+
+static void test_languages(void **state)
+{
+	static const char *const portuguese[] = {"pt-BR", "pt-br", "PT_BR", "pt-BR-x-foo"};
+	static const char *const english[] = {
+	    "en", "en-GB", "pt-PT", "pt", "xx", "", "-", "../en", "pt-BRA", "en-aaaaaaaa-aaaaaaaa-aaaaaaaa-aaaaaaaa"};
+	struct message_letterhead *letterhead;
+
+	(void)state;
+	assert_int_equal(mkdir(path_of("pt-BR"), 0700), 0);
+	assert_int_equal(mkdir(path_of("de"), 0700), 0);
+	write_text("pt-BR/mail.txt", "C\xC3\xB3"
+				     "digo\n{{code}}\n");
+	write_text("pt-BR/mail.html", "C\xC3\xB3"
+				      "digo\n{{code}}\n");
+	write_text("pt-BR/subject.txt", "C\xC3\xB3"
+					"digo {{app_name}}\n");
+	write_text("de/mail.txt", "Deutsch\n{{code}}\n");
+	write_text("de/mail.html", "Deutsch\n{{code}}\n");
+	letterhead = new_ok("Acme", "Your code", "a@example.com");
+	for (size_t i = 0; i < sizeof portuguese / sizeof portuguese[0]; i++) {
+		assert_has(decoded_part(build(letterhead, portuguese[i]), "text/plain"), "C\xC3\xB3"
+											 "digo\r\n");
+		assert_has(out, "\r\nSubject: =?UTF-8?B?Q8OzZGlnbyBBY21l?=\r\n");
+	}
+	for (size_t i = 0; i < sizeof english / sizeof english[0]; i++) {
+		assert_has(decoded_part(build(letterhead, english[i]), "text/plain"), "Code for Acme");
+		assert_has(out, "\r\nSubject: Your code\r\n");
+	}
+	assert_has(decoded_part(build(letterhead, "de-CH-1996"), "text/plain"), "Deutsch");
+	message_letterhead_free(letterhead);
+}
+
+static void test_no_room(void **state)
+{
+	struct message_letterhead *letterhead = new_ok("A", "s", "a@example.com");
+	struct message_request request = {.recipient = "b@example.com", .code = "1", .expires_ms = 60000};
+	size_t whole = 0;
+	size_t length = 7;
+
+	(void)state;
+	assert_int_equal(message_build(letterhead, &request, out, sizeof out, &whole), RESULT_OK);
+	for (size_t size = 1; size <= whole; size++)
+		assert_int_equal(message_build(letterhead, &request, out, size, &length), RESULT_FAULT);
+	assert_int_equal(length, 7);
+	assert_int_equal(message_build(letterhead, &request, out, whole + 1, &length), RESULT_OK);
+	request.created_ms = INT64_MAX;
+	assert_int_equal(message_build(letterhead, &request, out, sizeof out, &length), RESULT_FAULT);
+	message_letterhead_free(letterhead);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_headers),
+	    cmocka_unit_test(test_bodies),
+	    cmocka_unit_test(test_awkward_lines),
+	    cmocka_unit_test(test_repeat_is_identical_P2),
+	    cmocka_unit_test(test_from),
+	    cmocka_unit_test(test_subject),
+	    cmocka_unit_test(test_refused_settings_A10),
+	    cmocka_unit_test(test_languages),
+	    cmocka_unit_test(test_no_room),
+	    cmocka_unit_test(test_refused_templates),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, start, finish);
+}
