@@ -1,0 +1,30 @@
+# One image for the four programs, their migrations and what `docker compose` needs of them; see docker-compose.yml.
+ARG BASE_IMAGE=debian:bookworm-slim
+
+FROM $BASE_IMAGE AS build
+RUN apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+    autoconf autoconf-archive automake gcc libc6-dev make pkg-config postgresql-client \
+    libesmtp-dev libfcgi-dev libidn2-dev libjansson-dev libpq-dev libsodium-dev libssl-dev
+WORKDIR /src
+COPY . .
+RUN autoreconf -i && mkdir build && cd build && ../configure --prefix=/usr && make -j"$(nproc)" \
+ && make install-strip DESTDIR=/out
+# psql alone: its package would bring Perl.
+RUN install -D -s "$(pg_config --bindir)/psql" /out/usr/bin/psql
+
+FROM $BASE_IMAGE
+# ca-certificates brings openssl, with which setup makes the certificate; libfcgi-bin has the health checks' client.
+RUN apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+    ca-certificates libesmtp6 libfcgi-bin libfcgi0ldbl libidn2-0 libjansson4 libpq5 libreadline8 libsodium23 \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/debconf/*-old /var/log/apt /var/log/dpkg.log \
+    /usr/share/doc/* /usr/share/man/*
+# Volumes take their owner from these folders: sockets and the certificate are for the group, secrets for the user alone.
+RUN groupadd --gid 10001 otp && useradd --uid 10001 --gid otp --no-create-home --home-dir / --shell /usr/sbin/nologin otp \
+ && install -d -o otp -g otp -m 0700 /secrets /secrets/generate /secrets/validate /secrets/worker \
+ && install -d -o otp -g otp -m 0750 /run/otpd /run/otpd/generate /run/otpd/validate /tls
+COPY --from=build /out/ /
+COPY compose/setup /usr/bin/otp-setup
+USER 10001:10001
+CMD ["otp-generate", "--help"]
