@@ -2,6 +2,8 @@
 #ifndef OTP_CONFIG_H
 #define OTP_CONFIG_H
 
+#include <stdbool.h>
+
 #include "log.h"
 #include "result.h"
 
@@ -59,6 +61,17 @@ enum config_action config_arguments(enum program program, int argc, char **argv)
 /* Fills config from the environment, only the settings that program has (others stay 0 or NULL). On RESULT_INVALID
    every wrong setting has been named on standard error, one line each, with the fix. */
 OTP_MUST_CHECK enum result config_read(struct config *config, enum program program);
+
+/* One relay of SMTP_RELAYS. */
+struct config_relay {
+	char host[254]; /* a name, an IPv4 address, or an IPv6 address without its brackets */
+	char port[6];
+	bool is_loopback; /* localhost, 127.0.0.0/8 or ::1 */
+};
+
+/* Takes the next relay off list, which moves on; at the end of the list host is "". RESULT_INVALID, list unmoved, if
+   what comes next is not "host:port" or "[IPv6]:port". */
+OTP_MUST_CHECK enum result config_next_relay(const char **list, struct config_relay *relay);
 
 /* "otp-generate" and so on. */
 const char *config_program_name(enum program program);

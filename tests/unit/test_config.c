@@ -1,0 +1,490 @@
+/* test_config.c: every setting's default, range and complaint; --help and the other arguments. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "config.h"
+
+static char output[16384]; /* what the last call wrote */
+
+/* Runs with_output(context) with the descriptor redirected into output. */
+static int captured(int descriptor, int (*with_output)(void *context), void *context)
+{
+	FILE *stream = descriptor == STDERR_FILENO ? stderr : stdout;
+	(void)fflush(stream);
+	int saved = dup(descriptor);
+	int file = memfd_create("output", 0);
+	(void)dup2(file, descriptor);
+	int result = with_output(context);
+	(void)fflush(stream);
+	(void)dup2(saved, descriptor);
+	(void)close(saved);
+	ssize_t count = pread(file, output, sizeof output - 1, 0);
+	output[count < 0 ? 0 : count] = '\0';
+	(void)close(file);
+	return result;
+}
+
+struct call {
+	struct config config;
+	enum program program;
+	int argc;
+	char **argv;
+};
+
+static int call_read(void *context)
+{
+	struct call *call = context;
+	return config_read(&call->config, call->program);
+}
+
+static int call_arguments(void *context)
+{
+	struct call *call = context;
+	return config_arguments(call->program, call->argc, call->argv);
+}
+
+static struct config config; /* as last read */
+
+static enum result read_as(enum program program)
+{
+	struct call call = {.program = program};
+	enum result result = (enum result)captured(STDERR_FILENO, call_read, &call);
+	config = call.config;
+	return result;
+}
+
+static enum config_action argue(enum program program, int descriptor, int argc, char **argv)
+{
+	struct call call = {.program = program, .argc = argc, .argv = argv};
+	return (enum config_action)captured(descriptor, call_arguments, &call);
+}
+
+/* The least that every program accepts. */
+static int minimal(void **state)
+{
+	(void)state;
+	(void)clearenv();
+	(void)setenv("DATABASE_URL", "dbname=otp", 1);
+	(void)setenv("KEY_DIR", "/keys", 1);
+	(void)setenv("EMAIL_FROM", "otp@example.com", 1);
+	return 0;
+}
+
+static void assert_refused(enum program program, const char *name, const char *value, const char *complaint)
+{
+	(void)setenv(name, value, 1);
+	assert_int_equal(read_as(program), RESULT_INVALID);
+	assert_string_equal(output, complaint);
+	(void)unsetenv(name);
+}
+
+static void defaults_are_as_documented(void **state)
+{
+	(void)state;
+	assert_int_equal(read_as(PROGRAM_GENERATE), RESULT_OK);
+	assert_string_equal(output, "");
+	assert_string_equal(config.database_url, "dbname=otp");
+	assert_string_equal(config.key_dir, "/keys");
+	assert_string_equal(config.listen, "");
+	assert_int_equal(config.expire_minutes, 10);
+	assert_int_equal(config.password_length, 6);
+	assert_int_equal(config.max_attempts, 5);
+	assert_int_equal(config.resend_seconds, 60);
+	assert_int_equal(config.sends_per_hour, 5);
+	assert_int_equal(config.sends_per_day, 10);
+	assert_int_equal(config.batch_max, 128);
+	assert_int_equal(config.queue_max, 2048);
+	assert_int_equal(config.log_level, LOG_INFO);
+	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
+	assert_int_equal(config.expire_minutes, 10);
+	assert_string_equal(config.app_name, "OTP");
+	assert_string_equal(config.email_subject, "Your {{app_name}} code");
+	assert_string_equal(config.email_from, "otp@example.com");
+	assert_string_equal(config.template_dir, OTP_TEMPLATE_DIR);
+	assert_string_equal(config.smtp_relays, "localhost:25");
+	assert_int_equal(config.smtp_tls, SMTP_TLS_REQUIRED);
+	assert_string_equal(config.smtp_ca_file, "");
+	assert_string_equal(config.smtp_user, "");
+	assert_string_equal(config.smtp_password_file, "");
+	assert_int_equal(config.worker_sessions, 1);
+	assert_int_equal(config.messages_per_session, 50);
+	assert_int_equal(config.retention_hours, 24);
+	assert_int_equal(config.sweep_seconds, 60);
+	assert_int_equal(config.sweep_batch, 5000);
+}
+
+static void a_program_reads_its_own_settings_only(void **state)
+{
+	(void)state;
+	(void)setenv("EXPIRE_MINUTES", "abc", 1);
+	(void)setenv("SMTP_TLS", "maybe", 1);
+	(void)setenv("PASSWORD_LENGTH", "99", 1);
+	(void)unsetenv("EMAIL_FROM");
+	assert_int_equal(read_as(PROGRAM_VALIDATE), RESULT_OK);
+	assert_int_equal(config.password_length, 0);
+	assert_null(config.email_from);
+}
+
+static void empty_counts_as_not_set(void **state)
+{
+	(void)state;
+	(void)setenv("EXPIRE_MINUTES", "", 1);
+	(void)setenv("APP_NAME", "", 1);
+	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
+	assert_int_equal(config.expire_minutes, 10);
+	assert_string_equal(config.app_name, "OTP");
+	(void)setenv("KEY_DIR", "", 1);
+	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_INVALID);
+}
+
+static void required_settings_are_named(void **state)
+{
+	(void)state;
+	(void)clearenv();
+	memset(&config, 0, sizeof config);
+	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_INVALID);
+	assert_string_equal(output,
+			    "otp-worker: DATABASE_URL: is not set; it must be the PostgreSQL connection string or URL, "
+			    "with the program's own role\n"
+			    "otp-worker: KEY_DIR: is not set; it must be the folder with the program's own keys, made "
+			    "by otp-keygen\n"
+			    "otp-worker: EMAIL_FROM: is not set; it must be the sender of the mail: \"a@b.example\" or "
+			    "\"Name <a@b.example>\"\n");
+	assert_null(config.app_name); /* untouched unless all is well */
+}
+
+static void numbers_are_strict(void **state)
+{
+	(void)state;
+	static const char *const wrong[] = {"abc",        "0",       "1441", "-1",  "+5",  " 5",
+					    "5 ",         "5m",      "1e1",  "0x5", "5.0", "99999999999999999999",
+					    "4294967301", "\xD9\xA5"};
+	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+		(void)setenv("EXPIRE_MINUTES", wrong[i], 1);
+		assert_int_equal(read_as(PROGRAM_GENERATE), RESULT_INVALID);
+		assert_non_null(strstr(output, ": must be a whole number from 1 to 1440\n"));
+	}
+	assert_refused(PROGRAM_GENERATE, "EXPIRE_MINUTES", "abc",
+		       "otp-generate: EXPIRE_MINUTES=abc: must be a whole number from 1 to 1440\n");
+}
+
+static void ranges_hold_at_both_ends(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *name;
+		enum program program;
+		int min, max;
+		size_t offset;
+	} ranges[] = {
+	    {"EXPIRE_MINUTES", PROGRAM_WORKER, 1, 1440, offsetof(struct config, expire_minutes)},
+	    {"PASSWORD_LENGTH", PROGRAM_GENERATE, 4, 12, offsetof(struct config, password_length)},
+	    {"MAX_ATTEMPTS", PROGRAM_GENERATE, 1, 100, offsetof(struct config, max_attempts)},
+	    {"RESEND_SECONDS", PROGRAM_GENERATE, 0, 86400, offsetof(struct config, resend_seconds)},
+	    {"SENDS_PER_HOUR", PROGRAM_GENERATE, 0, 1000, offsetof(struct config, sends_per_hour)},
+	    {"SENDS_PER_DAY", PROGRAM_GENERATE, 0, 1000, offsetof(struct config, sends_per_day)},
+	    {"BATCH_MAX", PROGRAM_VALIDATE, 1, 1024, offsetof(struct config, batch_max)},
+	    {"QUEUE_MAX", PROGRAM_VALIDATE, 1, 100000, offsetof(struct config, queue_max)},
+	    {"WORKER_SESSIONS", PROGRAM_WORKER, 1, 32, offsetof(struct config, worker_sessions)},
+	    {"MESSAGES_PER_SESSION", PROGRAM_WORKER, 1, 1000, offsetof(struct config, messages_per_session)},
+	    {"RETENTION_HOURS", PROGRAM_WORKER, 0, 8760, offsetof(struct config, retention_hours)},
+	    {"SWEEP_SECONDS", PROGRAM_WORKER, 1, 86400, offsetof(struct config, sweep_seconds)},
+	    {"SWEEP_BATCH", PROGRAM_WORKER, 1, 100000, offsetof(struct config, sweep_batch)},
+	};
+	for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
+		for (int value = ranges[i].min - 1; value <= ranges[i].max + 1;
+		     value += value == ranges[i].min ? ranges[i].max - ranges[i].min : 1) {
+			char text[16];
+			int stored;
+			bool is_inside = value >= ranges[i].min && value <= ranges[i].max;
+			(void)snprintf(text, sizeof text, "%d", value);
+			(void)setenv(ranges[i].name, text, 1);
+			assert_int_equal(read_as(ranges[i].program), is_inside ? RESULT_OK : RESULT_INVALID);
+			memcpy(&stored, (char *)&config + ranges[i].offset, sizeof stored);
+			assert_int_equal(stored, is_inside ? value : 0);
+		}
+		(void)unsetenv(ranges[i].name);
+	}
+}
+
+static void every_wrong_setting_is_named(void **state)
+{
+	(void)state;
+	(void)setenv("EXPIRE_MINUTES", "0", 1);
+	(void)setenv("PASSWORD_LENGTH", "3", 1);
+	(void)setenv("LOG_LEVEL", "loud", 1);
+	assert_int_equal(read_as(PROGRAM_GENERATE), RESULT_INVALID);
+	assert_string_equal(output, "otp-generate: EXPIRE_MINUTES=0: must be a whole number from 1 to 1440\n"
+				    "otp-generate: PASSWORD_LENGTH=3: must be a whole number from 4 to 12\n"
+				    "otp-generate: LOG_LEVEL=loud: must be error, warning, info or debug\n");
+}
+
+static void log_levels_and_tls_modes_are_read(void **state)
+{
+	(void)state;
+	static const char *const levels[] = {"error", "warning", "info", "debug"};
+	for (int i = 0; i < 4; i++) {
+		(void)setenv("LOG_LEVEL", levels[i], 1);
+		assert_int_equal(read_as(PROGRAM_VALIDATE), RESULT_OK);
+		assert_int_equal(config.log_level, i);
+	}
+	static const char *const modes[] = {"required", "off", "off-trusted"};
+	for (int i = 0; i < 3; i++) {
+		(void)setenv("SMTP_TLS", modes[i], 1);
+		assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
+		assert_int_equal(config.smtp_tls, i);
+	}
+	assert_refused(
+	    PROGRAM_WORKER, "SMTP_TLS", "OFF",
+	    "otp-worker: SMTP_TLS=OFF: must be required (STARTTLS, verified), off (plaintext, loopback relays "
+	    "only) or off-trusted (plaintext)\n");
+}
+
+static void plaintext_is_for_loopback_or_trusted_relays(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *relays;
+		bool is_loopback;
+	} cases[] = {
+	    {"localhost:25", true},
+	    {"127.0.0.1:2525, [::1]:25", true},
+	    {"127.8.9.10:25", true},
+	    {"mx.example.com:25", false},
+	    {"localhost:25, mx.example.com:25", false},
+	    {"localhost.example.com:25", false},
+	    {"127.0.0.1.example.com:25", false},
+	    {"10.0.0.1:25", false},
+	    {"[::2]:25", false},
+	    {"[::ffff:10.0.0.1]:25", false},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		(void)setenv("SMTP_RELAYS", cases[i].relays, 1);
+		(void)setenv("SMTP_TLS", "off", 1);
+		assert_int_equal(read_as(PROGRAM_WORKER), cases[i].is_loopback ? RESULT_OK : RESULT_INVALID);
+		if (!cases[i].is_loopback) {
+			assert_non_null(strstr(output, "SMTP_TLS=required"));
+			assert_non_null(strstr(output, "SMTP_TLS=off-trusted"));
+		}
+		(void)setenv("SMTP_TLS", "off-trusted", 1);
+		assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
+		(void)setenv("SMTP_TLS", "required", 1);
+		assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
+	}
+}
+
+static void relays_are_taken_in_order(void **state)
+{
+	(void)state;
+	struct config_relay relay;
+	const char *list = "mx1.example.com:25,  [2001:db8::1]:587 ,localhost:65535";
+	assert_int_equal(config_next_relay(&list, &relay), RESULT_OK);
+	assert_string_equal(relay.host, "mx1.example.com");
+	assert_string_equal(relay.port, "25");
+	assert_false(relay.is_loopback);
+	assert_int_equal(config_next_relay(&list, &relay), RESULT_OK);
+	assert_string_equal(relay.host, "2001:db8::1");
+	assert_string_equal(relay.port, "587");
+	assert_int_equal(config_next_relay(&list, &relay), RESULT_OK);
+	assert_string_equal(relay.host, "localhost");
+	assert_string_equal(relay.port, "65535");
+	assert_true(relay.is_loopback);
+	assert_int_equal(config_next_relay(&list, &relay), RESULT_OK);
+	assert_string_equal(relay.host, "");
+}
+
+static void wrong_relays_are_refused(void **state)
+{
+	(void)state;
+	static const char *const wrong[] = {"localhost",
+					    "localhost:",
+					    ":25",
+					    "localhost:0",
+					    "localhost:65536",
+					    "localhost:25x",
+					    "localhost:smtp",
+					    "localhost: 25",
+					    "local host:25",
+					    "::1:25",
+					    "[::1]",
+					    "[::1]25",
+					    "[::1:25",
+					    "[localhost]:25",
+					    "[]:25",
+					    "a:25,,b:25",
+					    ",a:25",
+					    "a:25;b:25",
+					    "a..b:25",
+					    "-a:25",
+					    "user@host:25",
+					    "smtp://host:25",
+					    " , ",
+					    "caf\xC3\xA9.fr:25",
+					    "a:025",
+					    "a:123456",
+					    "[fe80::1%eth0]:25",
+					    "a:25 b:25"};
+	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+		(void)setenv("SMTP_RELAYS", wrong[i], 1);
+		assert_int_equal(read_as(PROGRAM_WORKER), RESULT_INVALID);
+		assert_non_null(strstr(output, "otp-worker: SMTP_RELAYS="));
+		assert_non_null(strstr(output, "must be host:port or [IPv6]:port, several separated by commas\n"));
+	}
+	assert_refused(PROGRAM_WORKER, "SMTP_RELAYS", "  ",
+		       "otp-worker: SMTP_RELAYS=  : must name a relay as host:port\n");
+	char long_host[300];
+	memset(long_host, 'a', sizeof long_host);
+	memcpy(long_host + 254, ":25", 4);
+	(void)setenv("SMTP_RELAYS", long_host, 1);
+	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_INVALID);
+	(void)setenv("SMTP_RELAYS", long_host + 1, 1);
+	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
+}
+
+static void senders_are_checked(void **state)
+{
+	(void)state;
+	static const char *const right[] = {"a@b.example", "Name <a@b.example>", "\"Doe, J.\" <a@b.example>",
+					    "Caf\xC3\xA9 \xF0\x9F\x94\x91 <a+b@b.example>", "<a@b.example>"};
+	for (size_t i = 0; i < sizeof right / sizeof right[0]; i++) {
+		(void)setenv("EMAIL_FROM", right[i], 1);
+		assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
+		assert_string_equal(config.email_from, right[i]);
+	}
+	static const char *const wrong[] = {"abc",
+					    "@b.example",
+					    "a@",
+					    "a@b@c.example",
+					    "Name a@b.example",
+					    "<a@b.example",
+					    "Name <a@b.example> x",
+					    "a@b.example, c@d",
+					    "Name <>",
+					    "Name <a b@c.example>",
+					    "a@b.example\r\nBcc: c@d.example",
+					    "N\n <a@b.example>",
+					    "N\x7F <a@b.example>",
+					    "\xFF <a@b.example>",
+					    "\xC2\x9B <a@b.example>",
+					    "A <a@b.example> <c@d.example>"};
+	for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+		(void)setenv("EMAIL_FROM", wrong[i], 1);
+		assert_int_equal(read_as(PROGRAM_WORKER), RESULT_INVALID);
+		assert_non_null(strstr(output, "otp-worker: EMAIL_FROM="));
+		assert_ptr_equal(strchr(output, '\n'), output + strlen(output) - 1);
+	}
+}
+
+static void control_bytes_and_long_texts_are_refused(void **state)
+{
+	(void)state;
+	assert_refused(PROGRAM_WORKER, "APP_NAME", "a\r\nb\x1B[31m",
+		       "otp-worker: APP_NAME=a??b?[31m: must be UTF-8 text without control characters\n");
+	assert_refused(PROGRAM_WORKER, "EMAIL_SUBJECT", "caf\xE9",
+		       "otp-worker: EMAIL_SUBJECT=caf?: must be UTF-8 text without control characters\n");
+	char text[256];
+	memset(text, 'x', sizeof text);
+	text[65] = '\0';
+	assert_refused(PROGRAM_WORKER, "APP_NAME", text,
+		       "otp-worker: APP_NAME="
+		       "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx: must be at most 64 bytes "
+		       "long\n");
+	text[65] = 'x';
+	text[100] = '\0';
+	(void)setenv("LISTEN", text, 1);
+	assert_int_equal(read_as(PROGRAM_GENERATE), RESULT_INVALID);
+	assert_non_null(strstr(output, "xxx...: must be at most 99 bytes long\n"));
+	(void)setenv("LISTEN", text + 1, 1);
+	assert_int_equal(read_as(PROGRAM_GENERATE), RESULT_OK);
+}
+
+static void passwords_in_the_database_url_are_never_shown(void **state)
+{
+	(void)state; /* A12 */
+	(void)setenv("DATABASE_URL", "postgresql://otp:hunter2@db/otp\n", 1);
+	assert_int_equal(read_as(PROGRAM_GENERATE), RESULT_INVALID);
+	assert_string_equal(output, "otp-generate: DATABASE_URL: must be UTF-8 text without control characters\n");
+}
+
+static void a_user_needs_a_password_file_and_vice_versa(void **state)
+{
+	(void)state;
+	assert_refused(PROGRAM_WORKER, "SMTP_USER", "u",
+		       "otp-worker: SMTP_PASSWORD_FILE: is not set, but SMTP_USER is: name the file with its password, "
+		       "or unset SMTP_USER\n");
+	assert_refused(PROGRAM_WORKER, "SMTP_PASSWORD_FILE", "/p",
+		       "otp-worker: SMTP_USER: is not set, but SMTP_PASSWORD_FILE is: name the user, or unset "
+		       "SMTP_PASSWORD_FILE\n");
+	(void)setenv("SMTP_USER", "u", 1);
+	(void)setenv("SMTP_PASSWORD_FILE", "/p", 1);
+	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
+}
+
+static void arguments_are_told_apart(void **state)
+{
+	(void)state;
+	char name[] = "otp", check[] = "--check", version[] = "--version", other[] = "-x";
+	assert_int_equal(argue(PROGRAM_WORKER, 1, 1, (char *[]){name, NULL}), CONFIG_RUN);
+	assert_int_equal(argue(PROGRAM_WORKER, 1, 2, (char *[]){name, check, NULL}), CONFIG_CHECK);
+	assert_int_equal(argue(PROGRAM_VALIDATE, 1, 2, (char *[]){name, version, NULL}), CONFIG_EXIT_OK);
+	assert_string_equal(output, "otp-validate " PACKAGE_VERSION "\n");
+	assert_int_equal(argue(PROGRAM_WORKER, 2, 2, (char *[]){name, other, NULL}), CONFIG_EXIT_USAGE);
+	assert_string_equal(output,
+			    "otp-worker: unknown arguments\nUsage: otp-worker [--check | --help | --version]\n");
+	assert_int_equal(argue(PROGRAM_WORKER, 2, 3, (char *[]){name, check, other, NULL}), CONFIG_EXIT_USAGE);
+}
+
+static void help_names_every_setting_of_the_program(void **state)
+{
+	(void)state;
+	char name[] = "otp", help[] = "--help";
+	assert_int_equal(argue(PROGRAM_GENERATE, 1, 2, (char *[]){name, help, NULL}), CONFIG_EXIT_OK);
+	assert_ptr_equal(strstr(output, "otp-generate: FastCGI responder for POST /generate-password"), output);
+	assert_non_null(strstr(output, "\nUsage: otp-generate [--check | --help | --version]\n"));
+	assert_non_null(strstr(output,
+			       "\n  EXPIRE_MINUTES        10                      minutes that a code lives (1 to "
+			       "1440)\n"));
+	assert_non_null(strstr(output, "\n  KEY_DIR               (required) "));
+	assert_non_null(strstr(output, "\n  LISTEN                (empty) "));
+	assert_null(strstr(output, "SMTP_"));
+	assert_int_equal(argue(PROGRAM_WORKER, 1, 2, (char *[]){name, help, NULL}), CONFIG_EXIT_OK);
+	assert_non_null(strstr(output, "\n  TEMPLATE_DIR          " OTP_TEMPLATE_DIR " "));
+	assert_null(strstr(output, "PASSWORD_LENGTH"));
+	assert_int_equal(argue(PROGRAM_VALIDATE, 1, 2, (char *[]){name, help, NULL}), CONFIG_EXIT_OK);
+	assert_null(strstr(output, "EXPIRE_MINUTES"));
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup(defaults_are_as_documented, minimal),
+	    cmocka_unit_test_setup(a_program_reads_its_own_settings_only, minimal),
+	    cmocka_unit_test_setup(empty_counts_as_not_set, minimal),
+	    cmocka_unit_test_setup(required_settings_are_named, minimal),
+	    cmocka_unit_test_setup(numbers_are_strict, minimal),
+	    cmocka_unit_test_setup(ranges_hold_at_both_ends, minimal),
+	    cmocka_unit_test_setup(every_wrong_setting_is_named, minimal),
+	    cmocka_unit_test_setup(log_levels_and_tls_modes_are_read, minimal),
+	    cmocka_unit_test_setup(plaintext_is_for_loopback_or_trusted_relays, minimal),
+	    cmocka_unit_test_setup(relays_are_taken_in_order, minimal),
+	    cmocka_unit_test_setup(wrong_relays_are_refused, minimal),
+	    cmocka_unit_test_setup(senders_are_checked, minimal),
+	    cmocka_unit_test_setup(control_bytes_and_long_texts_are_refused, minimal),
+	    cmocka_unit_test_setup(passwords_in_the_database_url_are_never_shown, minimal),
+	    cmocka_unit_test_setup(a_user_needs_a_password_file_and_vice_versa, minimal),
+	    cmocka_unit_test_setup(arguments_are_told_apart, minimal),
+	    cmocka_unit_test_setup(help_names_every_setting_of_the_program, minimal),
+	};
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
