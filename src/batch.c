@@ -129,7 +129,7 @@ void batch_finish(struct batch *batch, struct batch_item *item)
 	heir->line_end = heir->next != NULL ? item->line_end : NULL;
 	heir->chain = item->chain;
 	*place = heir;
-	/* It has waited longer than what is queued. */
+	/* At the head: it has waited as long as its line was, and an old request must not grow older. */
 	queue_prepend(batch, heir);
 }
 

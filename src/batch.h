@@ -16,9 +16,9 @@
 struct batch_item {
 	unsigned char key[BATCH_KEY_BYTES]; /* its last 8 bytes must be spread evenly: they are the hash */
 	uint64_t arrived_ms;
-	bool alone;                  /* goes as a batch of its own: its last batch failed */
-	struct batch_item *next;     /* in the queue, or in the line */
-	struct batch_item *line;     /* the first of those behind this one */
+	bool alone;              /* goes as a batch of its own: its last batch failed */
+	struct batch_item *next; /* in the queue, or in the line */
+	struct batch_item *line; /* the first of those behind this one */
 	struct batch_item *line_end;
 	struct batch_item *chain; /* in the hash table */
 };

@@ -1,4 +1,5 @@
-/* db.c: PostgreSQL through libpq: one connection, prepared statements, binary parameters, at most one call under way. */
+/* db.c: PostgreSQL through libpq: one connection, prepared statements, binary parameters, at most one call under way.
+ */
 #include "db.h"
 
 #include <errno.h>
@@ -52,6 +53,22 @@ static uint64_t monotonic_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+enum result db_check(const char *conninfo)
+{
+	char *complaint = NULL;
+	PQconninfoOption *options = PQconninfoParse(conninfo, &complaint);
+
+	if (options == NULL) {
+		if (complaint != NULL)
+			complaint[strcspn(complaint, "\n")] = '\0';
+		log_event(LOG_ERROR, "bad_database_url", LOG_TEXT("reason", complaint));
+		PQfreemem(complaint);
+		return RESULT_INVALID;
+	}
+	PQconninfoFree(options);
+	return RESULT_OK;
 }
 
 struct db *db_new(const char *conninfo, const char *program, const struct db_statement *statements)
@@ -137,8 +154,9 @@ static void lose_with_reason(struct db *db, uint64_t now_ms)
 static void start_connecting(struct db *db, uint64_t now_ms)
 {
 	/* What the operator's conninfo says comes later and wins. */
-	const char *const names[] = {"client_encoding", "fallback_application_name", "keepalives_idle", "keepalives_interval",
-	                             "keepalives_count", "tcp_user_timeout", "dbname", NULL};
+	const char *const names[] = {
+	    "client_encoding",  "fallback_application_name", "keepalives_idle", "keepalives_interval",
+	    "keepalives_count", "tcp_user_timeout",          "dbname",          NULL};
 	const char *const values[] = {"UTF8", db->program, "10", "5", "3", "5000", db->conninfo, NULL};
 
 	db->connection = PQconnectStartParams(names, values, 1);
@@ -172,9 +190,9 @@ static void prepare_next(struct db *db, uint64_t now_ms)
 	if (statement->name != NULL)
 		sent = PQsendPrepare(db->connection, statement->name, statement->sql, 0, NULL);
 	else
-		sent = PQsendQueryParams(db->connection,
-		                         "select (extract(epoch from clock_timestamp()) * 1000)::bigint", 0, NULL,
-		                         NULL, NULL, NULL, 1);
+		sent =
+		    PQsendQueryParams(db->connection, "select (extract(epoch from clock_timestamp()) * 1000)::bigint",
+				      0, NULL, NULL, NULL, NULL, 1);
 	if (!sent)
 		lose_with_reason(db, now_ms);
 	else
@@ -226,9 +244,10 @@ static enum result classify(const PGresult *result)
 	if (state == NULL || strncmp(state, "57P0", 4) == 0)
 		return RESULT_UNKNOWN; /* the session ends; a commit may have got through */
 	log_event(LOG_ERROR, "database_refused", LOG_TEXT("sqlstate", state),
-	          LOG_TEXT("message", PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY)));
+		  LOG_TEXT("message", PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY)));
 	/* Deadlock and serialization, resources, locks and time-outs, operator, input and output, read-only standby. */
-	for (const char *const *class = (const char *const[]){"40", "53", "55", "57", "58", "25", NULL}; *class; class ++) {
+	for (const char *const *class = (const char *const[]){"40", "53", "55", "57", "58", "25", NULL}; *class;
+	     class ++) {
 		if (strncmp(state, *class, 2) == 0)
 			return RESULT_UNAVAILABLE;
 	}
@@ -487,7 +506,7 @@ bool db_wait_notify(struct db *db, int timeout_ms, const sigset_t *mask)
 /* --- Calls and rows --- */
 
 enum result db_send(struct db *db, size_t statement, const struct db_params *params, int timeout_ms,
-                    db_handler *handler, void *context)
+		    db_handler *handler, void *context)
 {
 	struct params_view view;
 	enum result result = params_view(params, &view);
@@ -497,7 +516,7 @@ enum result db_send(struct db *db, size_t statement, const struct db_params *par
 	if (db->state != STATE_READY)
 		return RESULT_UNAVAILABLE;
 	if (!PQsendQueryPrepared(db->connection, db->statements[statement].name, view.count, view.value, view.length,
-	                         view.format, 1)) {
+				 view.format, 1)) {
 		lose_with_reason(db, monotonic_ms());
 		return RESULT_UNAVAILABLE;
 	}

@@ -30,6 +30,9 @@ const char *db_get_text(const struct db_rows *rows, size_t row, int column); /* 
 const unsigned char *db_get_bytes(const struct db_rows *rows, size_t row, int column, size_t *length);
 void db_rows_free(struct db_rows *rows);
 
+/* Is conninfo well-formed? Says what is wrong in the log. Connects to nothing. */
+OTP_MUST_CHECK enum result db_check(const char *conninfo);
+
 /* Makes an unconnected handle. statements: static, ended by one with a NULL name. conninfo: libpq's string or URL. */
 struct db *db_new(const char *conninfo, const char *program, const struct db_statement *statements);
 void db_free(struct db *db);
@@ -64,7 +67,7 @@ typedef void db_handler(void *context, enum result result, const struct db_rows 
 /* Starts a call; RESULT_UNAVAILABLE if not ready. The handler runs later, exactly once, within timeout_ms; results as
    for db_call. */
 OTP_MUST_CHECK enum result db_send(struct db *db, size_t statement, const struct db_params *params, int timeout_ms,
-                                   db_handler *handler, void *context);
+				   db_handler *handler, void *context);
 
 bool db_is_ready(const struct db *db); /* connected, prepared and idle: db_send will work */
 bool db_is_up(const struct db *db);    /* connected and prepared, idle or not */

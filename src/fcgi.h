@@ -39,7 +39,8 @@ void fcgi_answer(struct fcgi_request *request, const char *answer, size_t length
 /* To be called after every round of the loop: connections that ended in it may be used again. */
 void fcgi_tidy(struct fcgi_server *server);
 
-/* Takes the connections that wait on the listener, then no more; those there are go on until the web server closes them. */
+/* Takes the connections that wait on the listener, then no more; those there are go on until the web server closes
+ * them. */
 void fcgi_stop_accepting(struct fcgi_server *server);
 
 size_t fcgi_connections(const struct fcgi_server *server);

@@ -17,23 +17,25 @@ static const struct refusal {
 } refusals[HTTP_ERRORS] = {
     [HTTP_BAD_REQUEST] = {"400 Bad Request", "Error: Bad Request.", "bad_request", NO_NUMBER},
     [HTTP_INVALID_EMAIL] = {"422 Unprocessable Entity", "Error: Email field is required and must be valid.",
-                            "invalid_email", NO_NUMBER},
+			    "invalid_email", NO_NUMBER},
     [HTTP_UNKNOWN_TOKEN] = {"401 Unauthorized", "Error: Invalid password.", "unknown_token", NO_NUMBER},
     [HTTP_WRONG_PASSWORD] = {"401 Unauthorized", "Error: Invalid password.", "wrong_password", "attempts_left"},
     [HTTP_EXPIRED] = {"401 Unauthorized", "Error: Invalid password.", "expired", NO_NUMBER},
     [HTTP_USED] = {"401 Unauthorized", "Error: Invalid password.", "used", NO_NUMBER},
     [HTTP_EXHAUSTED] = {"401 Unauthorized", "Error: Invalid password.", "exhausted", NO_NUMBER},
     [HTTP_NOT_FOUND] = {"404 Not Found", "Error: Not found.", "not_found", NO_NUMBER},
-    [HTTP_METHOD_NOT_ALLOWED] = {"405 Method Not Allowed", "Error: Method not allowed.", "method_not_allowed", NO_NUMBER},
-    [HTTP_TOO_LARGE] = {"413 Content Too Large", "Error: Request is too large.", "too_large", NO_NUMBER},
+    [HTTP_METHOD_NOT_ALLOWED] = {"405 Method Not Allowed", "Error: Method not allowed.", "method_not_allowed",
+				 NO_NUMBER},
+    [HTTP_TOO_LARGE] = {"413 Payload Too Large", "Error: Request body is too large.", "payload_too_large", NO_NUMBER},
     [HTTP_UNSUPPORTED_TYPE] = {"415 Unsupported Media Type", "Error: Content-Type must be application/json.",
-                               "unsupported_media_type", NO_NUMBER},
+			       "unsupported_media_type", NO_NUMBER},
     [HTTP_LIMITED] = {"429 Too Many Requests", "Error: Too many requests.", "rate_limited", "retry_after"},
     [HTTP_INTERNAL] = {"500 Internal Server Error", "Error: Operation failed.", "internal", NO_NUMBER},
-    [HTTP_UNAVAILABLE] = {"503 Service Unavailable", "Error: Operation failed.", "unavailable", "retry_after"},
+    [HTTP_UNAVAILABLE] = {"503 Service Unavailable", "Error: Operation failed.", "unavailable", NO_NUMBER},
 };
 
-__attribute__((format(printf, 2, 3))) static enum result write_answer(struct http_answer *answer, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static enum result write_answer(struct http_answer *answer, const char *format,
+								      ...)
 {
 	va_list arguments;
 	int length;
@@ -57,9 +59,9 @@ static void refuse(struct http_answer *answer, enum http_error error, const char
 	if (refusal->number != NULL)
 		snprintf(member, sizeof(member), ",\"%s\":%d", refusal->number, number);
 	(void)!write_answer(answer,
-	                    "Status: %s\r\nContent-Type: application/json; charset=utf-8\r\n%s\r\n"
-	                    "{\"message\":\"%s\",\"error\":\"%s\"%s}\n",
-	                    refusal->status, headers, refusal->message, refusal->slug, member);
+			    "Status: %s\r\nContent-Type: application/json; charset=utf-8\r\n%s\r\n"
+			    "{\"message\":\"%s\",\"error\":\"%s\"%s}\n",
+			    refusal->status, headers, refusal->message, refusal->slug, member);
 }
 
 void http_refuse(struct http_answer *answer, enum http_error error, int number)
@@ -87,10 +89,10 @@ void http_refuse_method(struct http_answer *answer, const char *allow)
 void http_generated(struct http_answer *answer, const char *token, int expires_in, int resend_after)
 {
 	(void)!write_answer(answer,
-	                    "Status: 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n\r\n"
-	                    "{\"message\":\"Password generated successfully! Please check your email.\","
-	                    "\"token\":\"%s\",\"expires_in\":%d,\"resend_after\":%d}\n",
-	                    token, expires_in, resend_after);
+			    "Status: 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n\r\n"
+			    "{\"message\":\"Password generated successfully! Please check your email.\","
+			    "\"token\":\"%s\",\"expires_in\":%d,\"resend_after\":%d}\n",
+			    token, expires_in, resend_after);
 }
 
 enum result http_validated(struct http_answer *answer, const char *email)
@@ -101,10 +103,10 @@ enum result http_validated(struct http_answer *answer, const char *email)
 
 	if (quoted != NULL)
 		result = write_answer(answer,
-		                      "Status: 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n\r\n"
-		                      "{\"message\":\"Password validated successfully! Enjoy your access.\","
-		                      "\"email\":%s}\n",
-		                      quoted);
+				      "Status: 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n\r\n"
+				      "{\"message\":\"Password validated successfully! Enjoy your access.\","
+				      "\"email\":%s}\n",
+				      quoted);
 	free(quoted);
 	json_decref(string);
 	return result;
@@ -118,12 +120,13 @@ enum result http_content(struct http_answer *answer, const char *type, const cha
 bool http_is_json(const char *content_type)
 {
 	static const char json[] = "application/json";
-	const char *rest = content_type + strlen(json);
+	const char *rest;
 
 	if (content_type[0] == '\0')
 		return true;
 	if (strncasecmp(content_type, json, strlen(json)) != 0)
 		return false;
+	rest = content_type + strlen(json);
 	rest += strspn(rest, " \t");
 	return *rest == '\0' || *rest == ';';
 }

@@ -20,7 +20,7 @@
 static enum result fail(const char *what, const char *path)
 {
 	log_event(LOG_ERROR, "listen_failed", LOG_TEXT("step", what), LOG_TEXT("path", path),
-	          LOG_TEXT("reason", strerror(errno)));
+		  LOG_TEXT("reason", strerror(errno)));
 	return RESULT_FAULT;
 }
 
@@ -41,7 +41,7 @@ static enum result adopt(int *listener)
 
 	if (!is_listening(fd)) {
 		log_event(LOG_ERROR, "listen_failed",
-		          LOG_TEXT("reason", "no listening socket in LISTEN_FDS or on fd 0: set LISTEN to a path"));
+			  LOG_TEXT("reason", "no listening socket in LISTEN_FDS or on fd 0: set LISTEN to a path"));
 		return RESULT_INVALID;
 	}
 	if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0)
