@@ -32,6 +32,21 @@ OTP_MUST_CHECK enum result secret_start(void);
 OTP_MUST_CHECK enum result secret_load(struct secret *secret, enum program program, const char *key_dir);
 void secret_wipe(struct secret *secret);
 
+/* For otp-keygen. The kinds of key files, by their names in a folder. */
+enum secret_kind { SECRET_PEPPER, SECRET_MAIL_OPEN, SECRET_MAIL_SEAL };
+
+/* The number N, 1 to 32767, of a file name of that kind; 0 if it is not of that kind. */
+short secret_key_number(enum secret_kind kind, const char *name);
+
+/* Writes that file name. */
+#define SECRET_NAME_BYTES 24U
+void secret_key_name(enum secret_kind kind, short number, char name[static SECRET_NAME_BYTES]);
+
+/* Reads one key from a folder's descriptor: a regular file of SECRET_KEY_BYTES for its owner alone. RESULT_UNAVAILABLE:
+   there is no such file. Unless RESULT_OK, *reason is a static text for a person. */
+OTP_MUST_CHECK enum result secret_read_key(int folder, const char *name, unsigned char key[static SECRET_KEY_BYTES],
+					   const char **reason);
+
 /* Reads a small secret file (such as a password), trailing newline removed; same rule on its mode. size includes
    the NUL. */
 OTP_MUST_CHECK enum result secret_read_file(const char *path, char *text, size_t size);
