@@ -10,9 +10,9 @@
 
 /* All three are NUL-terminated and hold no control byte, space, or non-ASCII local part. */
 struct address {
-	char given[ADDRESS_MAX * 2 + 1];  /* as asked for, surrounding white space removed; a U-label domain is UTF-8 */
-	char mailbox[ADDRESS_MAX + 1];    /* where the mail goes: local part as given, domain in lower-case A-labels */
-	char canonical[ADDRESS_MAX + 1];  /* one spelling per mailbox, for limits: lower case, without +tag */
+	char given[ADDRESS_MAX * 2 + 1]; /* as asked for, surrounding white space removed; a U-label domain is UTF-8 */
+	char mailbox[ADDRESS_MAX + 1];   /* where the mail goes: local part as given, domain in lower-case A-labels */
+	char canonical[ADDRESS_MAX + 1]; /* one spelling per mailbox, for limits: lower case, without +tag */
 };
 
 /* Parses untrusted text (length bytes, may hold NULs). Accepts an RFC 5321 dot-string local part of 1 to 64 bytes and

@@ -21,6 +21,6 @@ OTP_MUST_CHECK enum result code_read(char code[static CODE_MAX + 1], const char 
 
 /* mac = BLAKE2b-256(key = pepper, "otpd code 1" || token || code). Tests a code only together with its token (A7). */
 void code_mac(unsigned char mac[static CODE_MAC_BYTES], const unsigned char pepper[static 32],
-              const unsigned char token[static TOKEN_BYTES], const char *code);
+	      const unsigned char token[static TOKEN_BYTES], const char *code);
 
 #endif

@@ -143,10 +143,10 @@ static void lose(struct db *db, uint64_t now_ms, const char *why)
 
 static void lose_with_reason(struct db *db, uint64_t now_ms)
 {
-	char reason[256] = "";
-	const char *message = PQerrorMessage(db->connection);
+	char reason[256];
 
-	strncat(reason, message != NULL ? message : "out of memory", sizeof(reason) - 1);
+	snprintf(reason, sizeof(reason), "%s",
+		 db->connection != NULL ? PQerrorMessage(db->connection) : "out of memory");
 	reason[strcspn(reason, "\n")] = '\0';
 	lose(db, now_ms, reason);
 }

@@ -36,7 +36,8 @@ static enum result adopt(int *listener)
 {
 	const char *count = getenv("LISTEN_FDS");
 	const char *pid = getenv("LISTEN_PID");
-	bool passed = count != NULL && atoi(count) >= 1 && pid != NULL && atol(pid) == (long)getpid();
+	bool passed =
+	    count != NULL && strtol(count, NULL, 10) >= 1 && pid != NULL && strtol(pid, NULL, 10) == (long)getpid();
 	int fd = passed ? FIRST_PASSED_FD : STDIN_FILENO;
 
 	if (!is_listening(fd)) {

@@ -25,11 +25,11 @@ void sealer_wipe(struct sealer *sealer);
 /* Seals code for the row id; the id is the nonce, so a sealed code opens only in its own row. now_ms: any monotonic
    clock. RESULT_FAULT if the recipient's key is no curve point. */
 OTP_MUST_CHECK enum result seal_code(struct sealer *sealer, unsigned char sealed[static SEAL_BYTES],
-                                     const unsigned char id[static TOKEN_ID_BYTES], const char *code, uint64_t now_ms);
+				     const unsigned char id[static TOKEN_ID_BYTES], const char *code, uint64_t now_ms);
 
 /* The worker's side. sealed is untrusted; RESULT_INVALID if it was not sealed to this key for this id. */
 OTP_MUST_CHECK enum result seal_open(char code[static CODE_MAX + 1], const unsigned char *sealed, size_t length,
-                                     const unsigned char id[static TOKEN_ID_BYTES],
-                                     const unsigned char private_key[static 32]);
+				     const unsigned char id[static TOKEN_ID_BYTES],
+				     const unsigned char private_key[static 32]);
 
 #endif
