@@ -1,0 +1,299 @@
+/* deliver.c: a delivery process: takes queued mails, sends them, records what became of them. */
+#include "deliver.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+#include "outbox.h"
+
+#define POLL_MS 1000 /* the table is the truth, a notification only a hint */
+#define SETTLE_AGAIN_MS 500
+#define SETTLE_AT_EXIT_MS 5000U /* how long a process that is to end tries to record what it has done */
+#define LEASE_MARGIN_MS 1000U   /* sending ends so long before the lease */
+#define PAUSE_FIRST_MS 1000
+#define PAUSE_LAST_MS 10000
+
+struct run {
+	const struct deliver *deliver;
+	struct outbox *outbox;
+	size_t max;
+	int lease_seconds;
+	sigset_t awake; /* the mask while waiting: SIGTERM and SIGINT get through */
+	size_t count;
+	struct outbox_mail *mails;
+	size_t jobs; /* the sendable ones among them */
+	struct mail_job *job;
+	struct outbox_mail **mail_of; /* of each job */
+	char *text;                   /* MESSAGE_BYTES: the mail being sent */
+	uint64_t deadline_ms;
+	int pause_ms; /* after no relay could be used */
+};
+
+static volatile sig_atomic_t was_stopped;
+
+static void on_stop(int number)
+{
+	(void)number;
+	was_stopped = 1;
+}
+
+/* The signals are blocked outside of waits, so a new one shows as pending only. */
+static bool is_stopped(void)
+{
+	sigset_t pending;
+
+	if (was_stopped)
+		return true;
+	return sigpending(&pending) == 0 && (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
+}
+
+int deliver_lease_seconds(int expire_minutes)
+{
+	int quarter = expire_minutes * 60 / 4;
+
+	return quarter < 15 ? 15 : quarter > 60 ? 60 : quarter;
+}
+
+int deliver_backoff_seconds(int attempts, unsigned (*uniform)(unsigned bound))
+{
+	int base = attempts < 1 ? 2 : attempts > 5 ? 60 : 1 << attempts;
+
+	return base - base / 4 + (int)uniform((unsigned)base / 2 + 1);
+}
+
+/* --- Sending --- */
+
+static enum result compose(void *context, size_t index, const char **text, size_t *length)
+{
+	struct run *run = context;
+	const struct outbox_mail *mail = run->mail_of[index];
+	struct message_request request = {.recipient = mail->recipient,
+					  .code = mail->code,
+					  .locale = mail->locale,
+					  .created_ms = mail->created_ms,
+					  .expires_ms = mail->expires_ms};
+	enum result result;
+
+	/* The process may have been stopped for a while. */
+	if (mail_clock_ms() >= run->deadline_ms)
+		return RESULT_UNAVAILABLE;
+	memcpy(request.id, mail->id, sizeof request.id);
+	result = message_build(run->deliver->letterhead, &request, run->text, MESSAGE_BYTES, length);
+	*text = run->text;
+	return result;
+}
+
+static bool goes_on(void *context)
+{
+	(void)context;
+	return !is_stopped();
+}
+
+static const char *outcome_text(enum outbox_outcome outcome)
+{
+	switch (outcome) {
+	case OUTBOX_SENT:
+		return "sent";
+	case OUTBOX_RETRY:
+		return "retry";
+	case OUTBOX_FAILED:
+		return "failed";
+	case OUTBOX_RELEASE:
+		return "release";
+	}
+	return "retry";
+}
+
+static enum outbox_outcome outcome_of(enum mail_outcome outcome)
+{
+	switch (outcome) {
+	case MAIL_SENT:
+		return OUTBOX_SENT;
+	case MAIL_FAILED:
+		return OUTBOX_FAILED;
+	case MAIL_RETRY:
+		return OUTBOX_RETRY;
+	case MAIL_UNTRIED:
+		return OUTBOX_RELEASE;
+	}
+	return OUTBOX_RETRY;
+}
+
+/* One line per attempt. */
+static void log_attempt(const struct outbox_mail *mail, const struct mail_job *job)
+{
+	enum log_level level = mail->outcome == OUTBOX_SENT ? LOG_INFO : LOG_WARNING;
+	char id[TOKEN_ID_TEXT + 1];
+	char address[LOG_MASKED_BYTES];
+
+	if (mail->outcome == OUTBOX_RELEASE || !log_enabled(level))
+		return;
+	token_id_write(mail->id, id);
+	log_event(level, "mail", LOG_TEXT("id", id), LOG_TEXT("outcome", outcome_text(mail->outcome)),
+		  LOG_TEXT("to", log_mask_address(mail->recipient, address)), LOG_TEXT("relay", job->relay),
+		  LOG_NUMBER("code", mail->reply.code), LOG_TEXT("reply", mail->reply.text),
+		  LOG_NUMBER("attempt", mail->attempts), LOG_NUMBER("delay_ms", job->finished_ms - mail->created_ms),
+		  LOG_NUMBER("retry_seconds", mail->retry_seconds));
+}
+
+static void take_outcome(struct outbox_mail *mail, struct mail_job *job)
+{
+	mail->outcome = outcome_of(job->outcome);
+	if (mail->outcome == OUTBOX_RELEASE)
+		return;
+	/* Relays may quote what they refuse. */
+	mail->reply = job->reply;
+	reply_mask(&mail->reply, mail->code);
+	if (mail->outcome == OUTBOX_RETRY)
+		mail->retry_seconds = deliver_backoff_seconds(mail->attempts, secret_uniform);
+	log_attempt(mail, job);
+}
+
+static int next_pause_ms(int pause_ms)
+{
+	if (pause_ms == 0)
+		return PAUSE_FIRST_MS;
+	return pause_ms * 2 > PAUSE_LAST_MS ? PAUSE_LAST_MS : pause_ms * 2;
+}
+
+/* Sends what was claimed; afterwards every mail has its outcome. */
+static void send_all(struct run *run)
+{
+	const struct mail_source source = {.context = run, .compose = compose, .goes_on = goes_on};
+	enum result result = RESULT_OK;
+
+	run->jobs = 0;
+	for (size_t i = 0; i < run->count; i++) {
+		if (!run->mails[i].is_sendable)
+			continue;
+		run->mail_of[run->jobs] = &run->mails[i];
+		run->job[run->jobs++] = (struct mail_job){.recipient = run->mails[i].recipient};
+	}
+	if (run->jobs > 0 && !is_stopped())
+		result = mail_send(run->deliver->mail, run->job, run->jobs, &source, run->deadline_ms);
+	run->pause_ms = result == RESULT_OK ? 0 : next_pause_ms(run->pause_ms);
+	for (size_t i = 0; i < run->jobs; i++)
+		take_outcome(run->mail_of[i], &run->job[i]);
+	explicit_bzero(run->text, MESSAGE_BYTES);
+}
+
+/* --- The loop --- */
+
+static void sleep_ms(const struct run *run, int ms)
+{
+	struct timespec timeout = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+
+	if (!is_stopped())
+		(void)ppoll(NULL, 0, &timeout, &run->awake);
+}
+
+/* Records the outcomes, if need be again and again: while the database is away, nobody else can claim them either, and
+   if somebody has, our lease is no longer valid and nothing is overwritten. */
+static void settle(struct run *run)
+{
+	uint64_t give_up_ms = 0;
+
+	for (;;) {
+		size_t lost = 0;
+		enum result result = outbox_connect(run->outbox);
+
+		if (result == RESULT_OK)
+			result = outbox_settle(run->outbox, run->mails, run->count, &lost);
+		if (lost > 0)
+			log_event(LOG_WARNING, "lease_lost", LOG_NUMBER("mails", (long long)lost));
+		if (result == RESULT_OK || result == RESULT_FAULT)
+			return;
+		if (is_stopped() && give_up_ms == 0)
+			give_up_ms = mail_clock_ms() + SETTLE_AT_EXIT_MS;
+		if (give_up_ms != 0 && mail_clock_ms() >= give_up_ms) {
+			log_event(LOG_ERROR, "settle_failed", LOG_NUMBER("mails", (long long)run->count));
+			return;
+		}
+		(void)poll(NULL, 0, SETTLE_AGAIN_MS);
+	}
+}
+
+/* One claim from begin to end. RESULT_OK: there may be more at once. */
+static enum result deliver_some(struct run *run)
+{
+	uint64_t start_ms = mail_clock_ms();
+	enum result result;
+
+	run->count = 0;
+	result = outbox_claim(run->outbox, run->mails, run->max, run->lease_seconds, &run->count);
+	if (result != RESULT_OK)
+		return result;
+	if (run->count == 0)
+		return RESULT_LIMITED;
+	run->deadline_ms = start_ms + (uint64_t)run->lease_seconds * 1000 - LEASE_MARGIN_MS;
+	send_all(run);
+	settle(run);
+	explicit_bzero(run->mails, run->count * sizeof *run->mails);
+	return RESULT_OK;
+}
+
+static bool allocate(struct run *run)
+{
+	run->outbox = outbox_new(run->deliver->config->database_url, &run->deliver->secret->mail_open);
+	run->mails = calloc(run->max, sizeof *run->mails);
+	run->job = calloc(run->max, sizeof *run->job);
+	run->mail_of = calloc(run->max, sizeof *run->mail_of);
+	run->text = malloc(MESSAGE_BYTES);
+	return run->outbox != NULL && run->mails != NULL && run->job != NULL && run->mail_of != NULL &&
+	       run->text != NULL;
+}
+
+static void release(struct run *run)
+{
+	outbox_free(run->outbox);
+	free(run->mails);
+	free(run->job);
+	free((void *)run->mail_of);
+	free(run->text);
+}
+
+static void watch_signals(struct run *run)
+{
+	const struct sigaction action = {.sa_handler = on_stop};
+
+	(void)sigaction(SIGTERM, &action, NULL);
+	(void)sigaction(SIGINT, &action, NULL);
+	(void)sigprocmask(SIG_SETMASK, NULL, &run->awake);
+	(void)sigdelset(&run->awake, SIGTERM);
+	(void)sigdelset(&run->awake, SIGINT);
+}
+
+int deliver_run(const struct deliver *deliver)
+{
+	struct run run = {.deliver = deliver,
+			  .max = (size_t)deliver->config->messages_per_session,
+			  .lease_seconds = deliver_lease_seconds(deliver->config->expire_minutes)};
+	int status = EXIT_FAILURE;
+
+	if (!allocate(&run)) {
+		log_event(LOG_ERROR, "start_failed", LOG_TEXT("reason", "out of memory"));
+		goto out;
+	}
+	watch_signals(&run);
+	while (!is_stopped()) {
+		enum result result = outbox_connect(run.outbox);
+
+		if (result == RESULT_OK)
+			result = deliver_some(&run);
+		if (result == RESULT_OK && run.pause_ms > 0)
+			sleep_ms(&run, run.pause_ms);
+		else if (result == RESULT_LIMITED && !is_stopped())
+			outbox_wait(run.outbox, POLL_MS, &run.awake);
+		else if (result != RESULT_OK)
+			sleep_ms(&run, POLL_MS);
+	}
+	status = EXIT_SUCCESS;
+out:
+	release(&run);
+	return status;
+}

@@ -1,0 +1,77 @@
+/* outbox.h: the queue of mails in the database: claims, settlements, and the sweep of what has expired. */
+#ifndef OTP_OUTBOX_H
+#define OTP_OUTBOX_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "address.h"
+#include "code.h"
+#include "reply.h"
+#include "result.h"
+#include "secret.h"
+#include "token.h"
+
+#define OUTBOX_LEASE_BYTES 16U
+#define OUTBOX_LOCALE_BYTES 36U
+
+struct outbox;
+
+enum outbox_outcome { OUTBOX_SENT, OUTBOX_RETRY, OUTBOX_FAILED, OUTBOX_RELEASE };
+
+/* A mail under our lease. */
+struct outbox_mail {
+	unsigned char id[TOKEN_ID_BYTES];
+	unsigned char lease[OUTBOX_LEASE_BYTES];
+	char email[ADDRESS_MAX * 2 + 1]; /* as given; for the log only masked */
+	char recipient[ADDRESS_MAX + 1];
+	char locale[OUTBOX_LOCALE_BYTES]; /* "": none */
+	char code[CODE_MAX + 1];          /* secret */
+	int64_t created_ms;               /* since 1970, by the database's clock */
+	int64_t expires_ms;
+	int attempts; /* this one included */
+	bool is_sendable;
+
+	/* To be filled in before outbox_settle; set already if not sendable. */
+	enum outbox_outcome outcome;
+	struct reply reply; /* text "": keeps the row's last one */
+	int retry_seconds;
+};
+
+/* NULL: out of memory. keys: the worker's, used as long as the outbox lives. */
+struct outbox *outbox_new(const char *database_url, const struct secret_keys *keys);
+void outbox_free(struct outbox *outbox);
+
+/* Connects within 5 s, or RESULT_UNAVAILABLE. Does nothing on a live connection. */
+OTP_MUST_CHECK enum result outbox_connect(struct outbox *outbox);
+
+/* Claims up to max mails that are due under a lease of lease_seconds and opens their codes. A mail that cannot be sent
+   (its address or its sealed code is not right) has is_sendable false and its outcome. Results as for db_call. */
+OTP_MUST_CHECK enum result outbox_claim(struct outbox *outbox, struct outbox_mail *mails, size_t max, int lease_seconds,
+					size_t *count);
+
+/* Records the outcomes in one statement; may be repeated. *lost: how many of them were not ours any more, because the
+   lease had ended and another claim came. */
+OTP_MUST_CHECK enum result outbox_settle(struct outbox *outbox, const struct outbox_mail *mails, size_t count,
+					 size_t *lost);
+
+/* Waits for mails to be queued (a hint), a signal in mask, or timeout_ms. */
+void outbox_wait(struct outbox *outbox, int timeout_ms, const sigset_t *mask);
+
+/* Where a sweep goes on. */
+struct outbox_sweep {
+	unsigned char after[TOKEN_ID_BYTES]; /* {0}: from the start */
+	int32_t quota_block;
+	int64_t deleted;
+};
+
+/* Deletes one batch of challenges that expired more than retention ago, with their mails. *ended: none are left. */
+OTP_MUST_CHECK enum result outbox_sweep(struct outbox *outbox, struct outbox_sweep *sweep, int retention_seconds,
+					int lifetime_seconds, int batch, bool *ended);
+
+/* Looks through the next blocks of the quota table; wraps around. */
+OTP_MUST_CHECK enum result outbox_sweep_quota(struct outbox *outbox, struct outbox_sweep *sweep, int blocks);
+
+#endif
