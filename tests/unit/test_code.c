@@ -1,0 +1,238 @@
+/* test_code.c: codes are uniform (A1), read as people paste them (A8), and hashed together with their token (A7). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <string.h>
+
+#include "code.h"
+#include "secret.h"
+
+#define CODES 1000000U
+
+static unsigned next_digit; /* of counting */
+static unsigned last_bound;
+
+static unsigned counting(unsigned bound)
+{
+	last_bound = bound;
+	return next_digit++ % bound;
+}
+
+static void a1_a_code_is_a_padded_string_of_its_length(void **state)
+{
+	(void)state;
+	for (size_t length = CODE_MIN; length <= CODE_MAX; length++) {
+		char code[CODE_MAX + 1];
+		memset(code, 'x', sizeof code);
+		next_digit = 0;
+		code_make(code, length, counting);
+		assert_int_equal(last_bound, 10);
+		assert_int_equal(next_digit, length); /* one draw for each digit */
+		assert_int_equal(strlen(code), length);
+		assert_memory_equal(code, "012345678901", length);
+	}
+}
+
+static double chi_square(const unsigned *counts, size_t bins)
+{
+	double expected = (double)CODES / (double)bins, sum = 0;
+	for (size_t i = 0; i < bins; i++)
+		sum += ((double)counts[i] - expected) * ((double)counts[i] - expected) / expected;
+	return sum;
+}
+
+/* Both tails: a generator that is too even is no random one. The bounds are those of a one-in-a-billion run. */
+static void a1_a_million_codes_are_uniform(void **state)
+{
+	(void)state;
+	static unsigned digits[6][10], head[1000], tail[1000], repeats[2];
+	char code[CODE_MAX + 1], last[CODE_MAX + 1] = "";
+	for (unsigned i = 0; i < CODES; i++) {
+		code_make(code, 6, secret_uniform);
+		unsigned number = 0;
+		for (size_t j = 0; j < 6; j++) {
+			digits[j][code[j] - '0']++;
+			number = number * 10 + (unsigned)(code[j] - '0');
+		}
+		head[number / 1000]++;
+		tail[number % 1000]++;
+		repeats[strcmp(code, last) == 0]++;
+		memcpy(last, code, sizeof last);
+	}
+	for (size_t j = 0; j < 6; j++)
+		assert_true(chi_square(digits[j], 10) < 62.0);
+	assert_true(chi_square(head, 1000) > 750.0 && chi_square(head, 1000) < 1300.0);
+	assert_true(chi_square(tail, 1000) > 750.0 && chi_square(tail, 1000) < 1300.0);
+	assert_true(repeats[1] < 12); /* 1 expected */
+}
+
+static void assert_read(const char *text, size_t length, const char *expected)
+{
+	char code[CODE_MAX + 1] = "before";
+	if (expected == NULL) {
+		if (code_read(code, text, length) != RESULT_INVALID)
+			fail_msg("accepted: %.*s", (int)length, text);
+		assert_string_equal(code, "before");
+	} else {
+		if (code_read(code, text, length) != RESULT_OK)
+			fail_msg("refused: %.*s", (int)length, text);
+		assert_string_equal(code, expected);
+	}
+}
+
+#define READ(text, expected) assert_read((text), sizeof(text) - 1, (expected))
+
+static void pasted_codes_are_read(void **state)
+{
+	(void)state;
+	READ("123456", "123456");
+	READ("000123", "000123");
+	READ("1234", "1234");
+	READ("123456789012", "123456789012");
+	READ("  123 456\t", "123456");
+	READ("123-456\r\n", "123456");
+	READ("1-2-3-4-5-6", "123456");
+	READ("123\xC2\xA0"
+	     "456",
+	     "123456"); /* no-break space */
+	READ("123\xE2\x80\x80"
+	     "456",
+	     "123456"); /* U+2000 */
+	READ("123\xE2\x80\x87"
+	     "456",
+	     "123456"); /* figure space */
+	READ("123\xE2\x80\x8B"
+	     "456",
+	     "123456"); /* zero-width space */
+	READ("123\xE2\x80\x90"
+	     "456",
+	     "123456"); /* hyphen */
+	READ("123\xE2\x80\x93"
+	     "456",
+	     "123456"); /* en dash */
+	READ("123\xE2\x80\x95"
+	     "456",
+	     "123456"); /* U+2015 */
+	READ("123\xE2\x80\xAF"
+	     "456",
+	     "123456"); /* narrow no-break space */
+	READ("\xE2\x88\x92"
+	     "123456",
+	     "123456"); /* minus sign */
+}
+
+static void a8_what_is_no_code_is_refused(void **state)
+{
+	(void)state;
+	READ("", NULL);
+	READ("   ", NULL);
+	READ("--", NULL);
+	READ("123", NULL);
+	READ("1234567890123", NULL);
+	READ("12345a", NULL);
+	READ("+123456", NULL);
+	READ("123456.0", NULL);
+	READ("1e5555", NULL);
+	READ("0x123456", NULL);
+	READ("123,456", NULL);
+	READ("123456\0", NULL);
+	READ("\0"
+	     "123456",
+	     NULL);
+	READ("123\0"
+	     "456",
+	     NULL);
+	READ("123456\x0B", NULL);
+	READ("\xD9\xA1\xD9\xA2\xD9\xA3\xD9\xA4\xD9\xA5\xD9\xA6", NULL); /* Arabic-Indic digits */
+	READ("\xEF\xBC\x91\xEF\xBC\x92\xEF\xBC\x93\xEF\xBC\x94\xEF\xBC\x95\xEF\xBC\x96", NULL); /* full-width digits */
+	READ("\xE2\x91\xA0\xE2\x91\xA1\xE2\x91\xA2\xE2\x91\xA3", NULL);                         /* circled digits */
+	READ("123456\xC2\xB9", NULL);                                                           /* superscript one */
+	READ("123456\xE2\x80\x96", NULL); /* U+2016, behind the dashes */
+	READ("123456\xE2\x80", NULL);     /* cut in a character */
+	READ("123456\xC2", NULL);
+	READ("123456\xA0", NULL);
+	READ("123456\xE2\x88\x93", NULL);
+}
+
+static void a8_no_single_byte_turns_into_a_digit(void **state)
+{
+	(void)state;
+	for (int byte = 0; byte < 256; byte++) {
+		char text[] = "12345x", code[CODE_MAX + 1];
+		text[5] = (char)byte;
+		enum result result = code_read(code, text, 6);
+		if (byte >= '0' && byte <= '9') {
+			assert_int_equal(result, RESULT_OK);
+			assert_string_equal(code, text);
+		} else if (byte != 0 && strchr(" -\t\r\n", byte) != NULL) {
+			assert_int_equal(result, RESULT_OK);
+			assert_string_equal(code, "12345");
+		} else {
+			assert_int_equal(result, RESULT_INVALID);
+		}
+	}
+}
+
+static void golden_mac(void **state)
+{
+	(void)state;
+	/* Made with Python: hashlib.blake2b(b"otpd code 1" + token + b"000123", digest_size=32, key=pepper). */
+	static const unsigned char expected[CODE_MAC_BYTES] = {
+	    0x3f, 0x69, 0xfa, 0x7c, 0x65, 0x3d, 0xd9, 0xee, 0x9a, 0xd0, 0x4e, 0x8e, 0x4e, 0xcc, 0x48, 0x16,
+	    0x04, 0x42, 0xc4, 0x29, 0x35, 0x64, 0x64, 0x55, 0x62, 0x70, 0x72, 0xc5, 0x51, 0x73, 0x73, 0xfb};
+	unsigned char pepper[32], token[TOKEN_BYTES], mac[CODE_MAC_BYTES];
+	for (unsigned char i = 0; i < 32; i++) {
+		pepper[i] = (unsigned char)(100 + i);
+		token[i] = i;
+	}
+	code_mac(mac, pepper, token, "000123");
+	assert_memory_equal(mac, expected, sizeof mac);
+}
+
+static void a7_a_mac_depends_on_pepper_token_and_code(void **state)
+{
+	(void)state;
+	unsigned char pepper[32] = {1}, token[TOKEN_BYTES] = {2}, mac[CODE_MAC_BYTES], other[CODE_MAC_BYTES];
+	code_mac(mac, pepper, token, "123456");
+	for (size_t bit = 0; bit < 256; bit++) {
+		pepper[bit / 8] ^= (unsigned char)(1U << bit % 8);
+		code_mac(other, pepper, token, "123456");
+		assert_memory_not_equal(mac, other, sizeof mac);
+		pepper[bit / 8] ^= (unsigned char)(1U << bit % 8);
+		token[bit / 8] ^= (unsigned char)(1U << bit % 8);
+		code_mac(other, pepper, token, "123456");
+		assert_memory_not_equal(mac, other, sizeof mac);
+		token[bit / 8] ^= (unsigned char)(1U << bit % 8);
+	}
+	static const char *const codes[] = {"123457", "12345", "1234560", "0123456", "023456"};
+	for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+		code_mac(other, pepper, token, codes[i]);
+		assert_memory_not_equal(mac, other, sizeof mac);
+	}
+	code_mac(other, pepper, token, "123456");
+	assert_memory_equal(mac, other, sizeof mac);
+}
+
+static int start(void **state)
+{
+	(void)state;
+	return (int)secret_start();
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a1_a_code_is_a_padded_string_of_its_length),
+	    cmocka_unit_test(a1_a_million_codes_are_uniform),
+	    cmocka_unit_test(pasted_codes_are_read),
+	    cmocka_unit_test(a8_what_is_no_code_is_refused),
+	    cmocka_unit_test(a8_no_single_byte_turns_into_a_digit),
+	    cmocka_unit_test(golden_mac),
+	    cmocka_unit_test(a7_a_mac_depends_on_pepper_token_and_code),
+	};
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, start, NULL);
+}
