@@ -67,7 +67,8 @@ def free_port():
 
 def is_sanitized(program="otp-validate"):
     """Is this an ASan build? Preloaded shims and memory measurements do not go with it."""
-    return b"__asan_init" in (BUILD / program).read_bytes()
+    path = BUILD / program
+    return path.exists() and b"__asan_init" in path.read_bytes()
 
 
 def as_service(*paths):
@@ -884,6 +885,16 @@ class Stack:
 def preload_environment(env):
     """LD_PRELOAD for the program alone: setpriv before it would load it too, which is harmless for our shims."""
     return {"LD_PRELOAD": str(env["LD_PRELOAD"])} if env.get("LD_PRELOAD") else {}
+
+
+def metric(stack, responder, name):
+    """The sum of a metric over its labels, read on the responder's own socket."""
+    kind = responder.split("-")[0]
+    with stack.fastcgi(responder) as connection:
+        text = connection.request("GET", "/metrics" if kind == "generate" else "/metrics/validate", keep=False).body.decode()
+    values = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.M)
+    assert values, f"no metric {name} in {text}"
+    return sum(float(v) for v in values)
 
 
 def http_bytes(method, path, body=b"", headers=(), host="localhost"):

@@ -1,0 +1,105 @@
+"""The programs' command lines and settings: --check, --help, --version, and refusals that name the setting."""
+import os
+import subprocess
+
+import pytest
+
+from stack import BUILD, as_service
+
+PROGRAMS = ["generate", "validate", "worker"]
+
+
+def run(program, *arguments, env=None):
+    base = {k: v for k, v in os.environ.items() if k == "PATH" or k.endswith("SAN_OPTIONS")}
+    return subprocess.run([*as_service(), BUILD / f"otp-{program}", *arguments], env={**base, **(env or {})}, cwd="/", text=True, timeout=20,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+
+
+def settings(stack, program, **overrides):
+    return {k: str(v) for k, v in stack.environment(program, **overrides).items()}
+
+
+@pytest.mark.parametrize("program", [*PROGRAMS, "keygen"])
+def test_help_and_version(program):
+    for option in ("--help", "--version"):
+        done = run(program, option)
+        assert done.returncode == 0 and f"otp-{program}" in done.stdout and not done.stderr
+    done = run(program, "--nonsense")
+    assert done.returncode == 2 and done.stderr
+
+
+@pytest.mark.parametrize("program, name, value", [
+    ("generate", "DATABASE_URL", None), ("validate", "DATABASE_URL", None), ("worker", "DATABASE_URL", None),
+    ("generate", "DATABASE_URL", "host=x nonsense=1"), ("generate", "KEY_DIR", None), ("validate", "KEY_DIR", "/nonexistent"),
+    ("generate", "EXPIRE_MINUTES", "0"), ("generate", "EXPIRE_MINUTES", "1441"), ("generate", "EXPIRE_MINUTES", "10m"),
+    ("generate", "EXPIRE_MINUTES", "1e1"), ("generate", "EXPIRE_MINUTES", "99999999999999999999"), ("generate", "EXPIRE_MINUTES", "-5"),
+    ("generate", "PASSWORD_LENGTH", "3"), ("generate", "PASSWORD_LENGTH", "13"), ("generate", "MAX_ATTEMPTS", "0"),
+    ("generate", "BATCH_MAX", "0"), ("validate", "QUEUE_MAX", "0"), ("generate", "LOG_LEVEL", "loud"), ("generate", "RESEND_SECONDS", "-1"),
+    ("worker", "EMAIL_FROM", None), ("worker", "EMAIL_FROM", "nobody"), ("worker", "EMAIL_FROM", "A <a@example.com>\r\nBcc: b@example.com"),
+    ("worker", "SMTP_TLS", "sometimes"), ("worker", "SMTP_RELAYS", "host:99999"), ("worker", "SMTP_RELAYS", ""),
+    ("worker", "SMTP_RELAYS", "mail.example.com:25"), ("worker", "TEMPLATE_DIR", "/nonexistent"), ("worker", "WORKER_SESSIONS", "33"),
+    ("worker", "SMTP_USER", "only-a-user"), ("validate", "LISTEN", "/" + "x" * 120)])
+def test_a_wrong_setting_is_named(stack, program, name, value):
+    """Exit status 2 and the setting's name on standard error; plaintext to a relay elsewhere (SMTP_TLS=off) is refused."""
+    done = run(program, "--check", env=settings(stack, program, **{name: value}))
+    assert done.returncode == 2, done
+    named = "SMTP" if name == "SMTP_RELAYS" else name
+    assert named in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_check_has_no_side_effect(stack, program):
+    """--check neither binds the socket nor touches the database nor needs it."""
+    path = stack.run / "check.sock"
+    before = set(stack.run.iterdir())
+    env = settings(stack, program, LISTEN=path, DATABASE_URL="host=/nonexistent user=nobody dbname=none")
+    done = run(program, "--check", env=env)
+    assert done.returncode == 0, done
+    assert set(stack.run.iterdir()) == before
+
+
+def test_a_password_in_the_database_url_is_never_shown(stack):
+    """A12: neither a refusal of settings nor a failed connection shows it."""
+    secret = "hunter22hunter"
+    done = run("generate", "--check", env=settings(stack, "generate", DATABASE_URL=f"host=x password={secret} nonsense=1"))
+    assert done.returncode == 2 and secret not in done.stderr + done.stdout
+    process = stack.start_responder("generate", 7, wait=False, DATABASE_URL=f"postgresql://otp_generate:{secret}@127.0.0.1:1/none")
+    from stack import wait_for
+    wait_for(lambda: len(process.events()) >= 2, 10)
+    stack.responders.pop("generate-7").stop()
+    assert secret not in process.output()
+
+
+@pytest.mark.parametrize("kind", ["generate", "validate"])
+@pytest.mark.parametrize("way", ["fd0", "listen_fds"])
+def test_listening_sockets_that_are_passed(stack, kind, way):
+    """LISTEN="": a listening socket on descriptor 0 (spawn-fcgi), or LISTEN_FDS (systemd)."""
+    import socket
+    from stack import FastCgi, Process, wait_for
+    path = stack.run / f"passed-{way}-{kind}.sock"
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    path.chmod(0o666)
+    listener.listen(128)
+    env = settings(stack, kind, LISTEN="")
+    command = [*as_service(), str(BUILD / f"otp-{kind}")]
+    if way == "fd0":
+        process = Process(f"{kind}-passed", command, stack.log / f"{kind}-passed.log", env, stdin=listener)
+    else:
+        script = 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
+
+        def third():
+            os.dup2(listener.fileno(), 3)
+            os.set_inheritable(3, True)
+        process = Process(f"{kind}-passed", ["/bin/sh", "-c", script, "sh", *command], stack.log / f"{kind}-passed.log", env,
+                          pass_fds=(3,), preexec_fn=third)
+    listener.close()
+    uri = "/healthz" if kind == "generate" else "/healthz/validate"
+
+    def probe():
+        with FastCgi(path, 5) as connection:
+            return connection.request("GET", uri, keep=False).status == 200
+    wait_for(probe, 10, process.tail())
+    assert process.stop(timeout=20) == 0
+    assert path.exists()  # it was not ours to remove
