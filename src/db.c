@@ -2,18 +2,16 @@
  */
 #include "db.h"
 
-#include <errno.h>
 #include <libpq-fe.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "log.h"
 
 #define CONNECT_MS 5000
-#define CALL_MS 15000 /* blocking calls; the role's statement_timeout comes first */
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_MAX_MS 2000
 
@@ -34,26 +32,21 @@ struct db {
 	struct loop_watch watch;
 	PGconn *connection;
 	PGresult *result; /* the last of the call under way */
+	PGresult *rows;   /* what the handler is looking at */
 	enum state state;
+	bool notified;
 	bool was_up;
 	bool was_down;
 	bool wants_write;
 	PostgresPollingStatusType polling;
-	size_t preparing;
+	size_t statement_count;
+	size_t step; /* of preparing */
 	int backoff_ms;
 	uint64_t tick_ms; /* state DOWN: when to try; otherwise: when the patience ends */
 	int64_t clock_offset_ms;
 	db_handler *handler;
 	void *context;
 };
-
-static uint64_t monotonic_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 enum result db_check(const char *conninfo)
 {
@@ -80,6 +73,8 @@ struct db *db_new(const char *conninfo, const char *program, const struct db_sta
 	db->conninfo = conninfo;
 	db->program = program;
 	db->statements = statements;
+	while (statements[db->statement_count].name != NULL)
+		db->statement_count++;
 	db->watch.fd = -1;
 	db->backoff_ms = BACKOFF_FIRST_MS;
 	return db;
@@ -181,35 +176,27 @@ static void flush(struct db *db, uint64_t now_ms)
 		rewatch(db, false, left > 0);
 }
 
-/* Preparing goes through the statements, then asks for the server's clock, then the connection is ready. */
-static void prepare_next(struct db *db, uint64_t now_ms)
+/* The steps of preparing: every statement, then the server's clock, then, if asked for, the channel. */
+static void send_step(struct db *db, uint64_t now_ms)
 {
-	const struct db_statement *statement = &db->statements[db->preparing];
+	const struct db_statement *statement = &db->statements[db->step];
+	char query[80] = "select (extract(epoch from clock_timestamp()) * 1000)::bigint";
 	int sent;
 
-	if (statement->name != NULL)
+	if (db->step > db->statement_count)
+		snprintf(query, sizeof(query), "listen %s", db->channel);
+	if (db->step < db->statement_count)
 		sent = PQsendPrepare(db->connection, statement->name, statement->sql, 0, NULL);
 	else
-		sent =
-		    PQsendQueryParams(db->connection, "select (extract(epoch from clock_timestamp()) * 1000)::bigint",
-				      0, NULL, NULL, NULL, NULL, 1);
+		sent = PQsendQueryParams(db->connection, query, 0, NULL, NULL, NULL, NULL, 1);
 	if (!sent)
 		lose_with_reason(db, now_ms);
 	else
 		flush(db, now_ms);
 }
 
-static void become_ready(struct db *db, uint64_t now_ms)
+static void become_ready(struct db *db)
 {
-	int64_t clock_ms = 0;
-
-	if (db_get_bigint((const struct db_rows *)db->result, 0, 0, &clock_ms) != RESULT_OK) {
-		lose(db, now_ms, "no clock");
-		return;
-	}
-	db->clock_offset_ms = clock_ms - (int64_t)monotonic_ms();
-	PQclear(db->result);
-	db->result = NULL;
 	db->state = STATE_READY;
 	db->backoff_ms = BACKOFF_FIRST_MS;
 	db->tick_ms = UINT64_MAX;
@@ -220,20 +207,26 @@ static void become_ready(struct db *db, uint64_t now_ms)
 }
 
 /* A step of preparing is answered. */
-static void prepared(struct db *db, uint64_t now_ms)
+static void finish_step(struct db *db, uint64_t now_ms)
 {
 	ExecStatusType status = PQresultStatus(db->result);
+	int64_t clock_ms = 0;
 
-	if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) {
+	if ((status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) ||
+	    (db->step == db->statement_count &&
+	     db_get_bigint((const struct db_rows *)db->result, 0, 0, &clock_ms) != RESULT_OK)) {
 		lose_with_reason(db, now_ms);
-	} else if (db->statements[db->preparing].name == NULL) {
-		become_ready(db, now_ms);
-	} else {
-		PQclear(db->result);
-		db->result = NULL;
-		db->preparing++;
-		prepare_next(db, now_ms);
+		return;
 	}
+	if (db->step == db->statement_count)
+		db->clock_offset_ms = clock_ms - (int64_t)clock_ms();
+	PQclear(db->result);
+	db->result = NULL;
+	db->step++;
+	if (db->step <= db->statement_count || (db->step == db->statement_count + 1 && db->channel != NULL))
+		send_step(db, now_ms);
+	else
+		become_ready(db);
 }
 
 /* An error that the server sent: did it certainly roll back, and is it worth trying again? */
@@ -257,8 +250,7 @@ static enum result classify(const PGresult *result)
 /* The call under way is answered in full. */
 static void finish_call(struct db *db, uint64_t now_ms)
 {
-	PGresult *rows = db->result;
-	ExecStatusType status = PQresultStatus(rows);
+	ExecStatusType status = PQresultStatus(db->result);
 	enum result result = RESULT_OK;
 
 	if (PQstatus(db->connection) == CONNECTION_BAD) {
@@ -266,12 +258,15 @@ static void finish_call(struct db *db, uint64_t now_ms)
 		return;
 	}
 	if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
-		result = classify(rows);
+		result = classify(db->result);
+	/* The handler may send the next call, and even lose the connection: its rows are out of the way. */
+	db->rows = db->result;
 	db->result = NULL;
 	db->state = STATE_READY;
 	db->tick_ms = UINT64_MAX;
-	complete(db, result, result == RESULT_OK ? rows : NULL);
-	PQclear(rows);
+	complete(db, result, result == RESULT_OK ? db->rows : NULL);
+	PQclear(db->rows);
+	db->rows = NULL;
 }
 
 /* Reads what has come; at the end of an answer, goes on according to the state. */
@@ -290,9 +285,11 @@ static void read_answers(struct db *db, uint64_t now_ms)
 		} else if (db->state == STATE_BUSY) {
 			finish_call(db, now_ms);
 		} else {
-			prepared(db, now_ms);
+			finish_step(db, now_ms);
 		}
 	}
+	for (PGnotify *notify; db_is_up(db) && (notify = PQnotifies(db->connection)) != NULL; PQfreemem(notify))
+		db->notified = true;
 	if (db->state == STATE_READY && PQstatus(db->connection) == CONNECTION_BAD)
 		lose_with_reason(db, now_ms);
 }
@@ -313,13 +310,13 @@ static void poll_connecting(struct db *db, uint64_t now_ms)
 		rewatch(db, true, false);
 		PQsetnonblocking(db->connection, 1);
 		db->state = STATE_PREPARING;
-		db->preparing = 0;
-		prepare_next(db, now_ms);
+		db->step = 0;
+		send_step(db, now_ms);
 		break;
 	}
 }
 
-static void on_event(struct db *db, bool readable, bool writable, uint64_t now_ms)
+void db_event(struct db *db, bool readable, bool writable, uint64_t now_ms)
 {
 	switch (db->state) {
 	case STATE_DOWN:
@@ -342,7 +339,7 @@ static void on_watch(void *context, bool readable, bool writable)
 {
 	struct db *db = context;
 
-	on_event(db, readable, writable, loop_now_ms(db->loop));
+	db_event(db, readable, writable, loop_now_ms(db->loop));
 }
 
 void db_attach(struct db *db, struct loop *loop)
@@ -391,116 +388,50 @@ uint64_t db_clock_ms(const struct db *db, uint64_t now_ms)
 	return (uint64_t)((int64_t)now_ms + db->clock_offset_ms);
 }
 
-/* --- Blocking use --- */
+/* --- For dbwait.c --- */
 
-/* Waits for the socket until db->tick_ms at most, and handles what came. */
-static void wait_once(struct db *db)
+void db_start(struct db *db)
 {
-	uint64_t now_ms = monotonic_ms();
-	bool connecting = db->state == STATE_CONNECTING;
-	bool writing = connecting ? db->polling == PGRES_POLLING_WRITING : PQflush(db->connection) > 0;
-	struct pollfd descriptor = {.fd = PQsocket(db->connection), .events = POLLIN};
-	int left = db->tick_ms > now_ms ? (int)(db->tick_ms - now_ms) : 0;
-
-	if (writing)
-		descriptor.events = connecting ? POLLOUT : POLLIN | POLLOUT;
-	if (poll(&descriptor, 1, left) < 0 && errno != EINTR)
-		lose(db, monotonic_ms(), "poll failed");
-	else if (descriptor.revents != 0)
-		on_event(db, (descriptor.revents & ~POLLOUT) != 0, (descriptor.revents & POLLOUT) != 0, monotonic_ms());
-	else
-		db_tick(db, monotonic_ms());
+	if (db->state == STATE_DOWN)
+		start_connecting(db, clock_ms());
 }
 
-static void listen_again(struct db *db)
+bool db_is_connecting(const struct db *db)
 {
-	char command[80];
-
-	if (db->channel == NULL || snprintf(command, sizeof(command), "listen %s", db->channel) >= (int)sizeof(command))
-		return;
-	PQsetnonblocking(db->connection, 0);
-	PQclear(PQexec(db->connection, command));
-	PQsetnonblocking(db->connection, 1);
+	return db->state == STATE_CONNECTING || db->state == STATE_PREPARING;
 }
 
-enum result db_connect(struct db *db)
+int db_descriptor(const struct db *db)
 {
-	if (db_is_up(db))
-		return RESULT_OK;
-	start_connecting(db, monotonic_ms());
-	while (db->state == STATE_CONNECTING || db->state == STATE_PREPARING)
-		wait_once(db);
-	if (db->state != STATE_READY)
-		return RESULT_UNAVAILABLE;
-	listen_again(db);
-	return RESULT_OK;
+	return db->state == STATE_DOWN ? -1 : PQsocket(db->connection);
+}
+
+short db_poll_events(struct db *db)
+{
+	if (db->state == STATE_CONNECTING)
+		return db->polling == PGRES_POLLING_WRITING ? POLLOUT : POLLIN;
+	return db->state != STATE_DOWN && PQflush(db->connection) > 0 ? POLLIN | POLLOUT : POLLIN;
 }
 
 void db_listen(struct db *db, const char *channel)
 {
 	db->channel = channel;
-	if (db_is_ready(db))
-		listen_again(db);
 }
 
-struct blocking_call {
-	struct db *db;
-	enum result result;
-	PGresult *rows;
-	bool done;
-};
-
-static void keep_rows(void *context, enum result result, const struct db_rows *rows)
+bool db_take_notification(struct db *db)
 {
-	struct blocking_call *call = context;
+	bool notified = db->notified;
 
-	call->done = true;
-	call->result = result;
-	call->rows = rows != NULL ? PQcopyResult((const PGresult *)rows, PG_COPYRES_ATTRS | PG_COPYRES_TUPLES) : NULL;
-	if (rows != NULL && call->rows == NULL)
-		call->result = RESULT_FAULT;
-}
-
-enum result db_call(struct db *db, size_t statement, const struct db_params *params, struct db_rows **rows)
-{
-	struct blocking_call call = {.db = db, .result = RESULT_FAULT};
-	enum result sent = db_send(db, statement, params, CALL_MS, keep_rows, &call);
-
-	if (sent != RESULT_OK)
-		return sent;
-	while (!call.done)
-		wait_once(db);
-	if (rows != NULL && call.result == RESULT_OK)
-		*rows = (struct db_rows *)call.rows;
-	else
-		PQclear(call.rows);
-	return call.result;
-}
-
-bool db_wait_notify(struct db *db, int timeout_ms, const sigset_t *mask)
-{
-	struct pollfd descriptor = {.fd = -1, .events = POLLIN};
-	struct timespec timeout = {.tv_sec = timeout_ms / 1000, .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
-	bool notified = false;
-
-	if (db_is_up(db))
-		descriptor.fd = PQsocket(db->connection);
-	for (int round = 0; round < 2 && db_is_up(db); round++) {
-		PGnotify *notification;
-
-		while ((notification = PQnotifies(db->connection)) != NULL) {
-			PQfreemem(notification);
-			notified = true;
-		}
-		if (notified || round == 1)
-			return notified;
-		if (ppoll(&descriptor, 1, &timeout, mask) <= 0)
-			return false;
-		read_answers(db, monotonic_ms());
-	}
-	if (!db_is_up(db))
-		ppoll(NULL, 0, &timeout, mask);
+	db->notified = false;
 	return notified;
+}
+
+struct db_rows *db_take_rows(struct db *db)
+{
+	struct db_rows *rows = (struct db_rows *)db->rows;
+
+	db->rows = NULL;
+	return rows;
 }
 
 /* --- Calls and rows --- */
@@ -517,13 +448,13 @@ enum result db_send(struct db *db, size_t statement, const struct db_params *par
 		return RESULT_UNAVAILABLE;
 	if (!PQsendQueryPrepared(db->connection, db->statements[statement].name, view.count, view.value, view.length,
 				 view.format, 1)) {
-		lose_with_reason(db, monotonic_ms());
+		lose_with_reason(db, clock_ms());
 		return RESULT_UNAVAILABLE;
 	}
 	db->state = STATE_BUSY;
 	db->handler = handler;
 	db->context = context;
-	db->tick_ms = monotonic_ms() + (uint64_t)timeout_ms;
+	db->tick_ms = clock_ms() + (uint64_t)timeout_ms;
 	/* A failure to flush is seen when the answer is read: the handler must not run before this returns. */
 	rewatch(db, false, PQflush(db->connection) > 0);
 	return RESULT_OK;

@@ -3,7 +3,6 @@
 #ifndef OTP_DB_H
 #define OTP_DB_H
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -37,26 +36,6 @@ OTP_MUST_CHECK enum result db_check(const char *conninfo);
 struct db *db_new(const char *conninfo, const char *program, const struct db_statement *statements);
 void db_free(struct db *db);
 
-/* --- Blocking use (the worker). --- */
-
-/* Connects within 5 s, or RESULT_UNAVAILABLE (logged once per state change). Does nothing on a live connection. */
-OTP_MUST_CHECK enum result db_connect(struct db *db);
-
-/* Runs one call. RESULT_UNAVAILABLE: not connected or certainly rolled back by the server for a passing reason;
-   RESULT_UNKNOWN: the connection was lost while it ran; RESULT_FAULT: the server refused it (logged with its SQLSTATE).
-   rows may be NULL when nobody needs them; else free them with db_rows_free. */
-OTP_MUST_CHECK enum result db_call(struct db *db, size_t statement, const struct db_params *params,
-				   struct db_rows **rows);
-
-/* LISTEN on a channel now and after every reconnect. channel: a plain identifier, static. */
-void db_listen(struct db *db, const char *channel);
-
-/* Sleeps until a notification, a signal, or timeout_ms; true if there was a notification. Signals are unblocked only
-   while it sleeps, with mask (NULL: keep the current one). */
-bool db_wait_notify(struct db *db, int timeout_ms, const sigset_t *mask);
-
-/* --- Use from an event loop (the responders). --- */
-
 /* Lets the loop drive the connection; db_tick connects it. */
 void db_attach(struct db *db, struct loop *loop);
 
@@ -80,5 +59,25 @@ uint64_t db_next_tick_ms(const struct db *db);
 /* The server's clock in ms since 1970 (measured at connect, carried on by the monotonic clock): ids follow it, so that
    a wrong clock here does no harm. Meaningless before the first connection. */
 uint64_t db_clock_ms(const struct db *db, uint64_t now_ms);
+
+/* --- What dbwait.h drives the connection with, in place of a loop. --- */
+
+/* Starts connecting at once, whatever the backoff, unless it is under way or done. */
+void db_start(struct db *db);
+bool db_is_connecting(const struct db *db);
+
+/* The descriptor to poll, and whether for room to write as well (or, while connecting, alone). */
+int db_descriptor(const struct db *db);
+short db_poll_events(struct db *db);
+void db_event(struct db *db, bool readable, bool writable, uint64_t now_ms);
+
+/* LISTEN on a channel on every connection from now on. channel: a plain identifier, static. */
+void db_listen(struct db *db, const char *channel);
+
+/* Has a notification come since the last call? */
+bool db_take_notification(struct db *db);
+
+/* Called in a handler: its rows outlive it; free them with db_rows_free. */
+struct db_rows *db_take_rows(struct db *db);
 
 #endif

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "log.h"
 
 #define EVENTS_MAX 256
@@ -19,14 +19,6 @@ struct loop {
 	uint64_t now_ms;
 	struct loop_watch signals;
 };
-
-static uint64_t monotonic_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 static void on_signal(void *context, bool readable, bool writable)
 {
@@ -57,7 +49,7 @@ struct loop *loop_new(void)
 	loop->epoll = epoll_create1(EPOLL_CLOEXEC);
 	loop->signals =
 	    (struct loop_watch){signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC), .handler = on_signal, .context = loop};
-	loop->now_ms = monotonic_ms();
+	loop->now_ms = clock_ms();
 	if (loop->epoll < 0 || loop->signals.fd < 0 || loop_add(loop, &loop->signals) != RESULT_OK) {
 		loop_free(loop);
 		return NULL;
@@ -108,7 +100,7 @@ void loop_round(struct loop *loop, int timeout_ms)
 	struct epoll_event events[EVENTS_MAX];
 	int count = epoll_wait(loop->epoll, events, EVENTS_MAX, timeout_ms);
 
-	loop->now_ms = monotonic_ms();
+	loop->now_ms = clock_ms();
 	for (int i = 0; i < count; i++) {
 		struct loop_watch *watch = events[i].data.ptr;
 		uint32_t seen = events[i].events;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "db.h"
+#include "dbwait.h"
 #include "log.h"
 #include "seal.h"
 

@@ -1,0 +1,23 @@
+/* dbwait.h: database calls that wait for their answer, for programs without an event loop. */
+#ifndef OTP_DBWAIT_H
+#define OTP_DBWAIT_H
+
+#include <signal.h>
+#include <stdbool.h>
+
+#include "db.h"
+
+/* Connects within 5 s, or RESULT_UNAVAILABLE (logged once per state change). Does nothing on a live connection. */
+OTP_MUST_CHECK enum result db_connect(struct db *db);
+
+/* Runs one call. RESULT_UNAVAILABLE: not connected or certainly rolled back by the server for a passing reason;
+   RESULT_UNKNOWN: the connection was lost while it ran; RESULT_FAULT: the server refused it (logged with its SQLSTATE).
+   rows may be NULL when nobody needs them; else free them with db_rows_free. */
+OTP_MUST_CHECK enum result db_call(struct db *db, size_t statement, const struct db_params *params,
+				   struct db_rows **rows);
+
+/* Sleeps until a notification, a signal, or timeout_ms; true if there was a notification. Signals are unblocked only
+   while it sleeps, with mask (NULL: keep the current one). */
+bool db_wait_notify(struct db *db, int timeout_ms, const sigset_t *mask);
+
+#endif
