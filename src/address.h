@@ -16,8 +16,9 @@ struct address {
 };
 
 /* Parses untrusted text (length bytes, may hold NULs). Accepts an RFC 5321 dot-string local part of 1 to 64 bytes and
-   a domain of at least two labels; refuses quoted local parts, address literals, comments and non-ASCII local
-   parts (libesmtp has no SMTPUTF8). RESULT_INVALID otherwise. */
+   a domain of at least two labels; a U-label may differ from what its A-label shows in case only. Refuses quoted local
+   parts, address literals, comments and non-ASCII local parts (libesmtp has no SMTPUTF8). Spaces and tabs around it are
+   removed. RESULT_INVALID if it is none; RESULT_FAULT if memory ran out. */
 OTP_MUST_CHECK enum result address_parse(struct address *address, const char *text, size_t length);
 
 #endif

@@ -210,16 +210,16 @@ static void become_ready(struct db *db)
 static void finish_step(struct db *db, uint64_t now_ms)
 {
 	ExecStatusType status = PQresultStatus(db->result);
-	int64_t clock_ms = 0;
+	int64_t server_ms = 0;
 
 	if ((status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) ||
 	    (db->step == db->statement_count &&
-	     db_get_bigint((const struct db_rows *)db->result, 0, 0, &clock_ms) != RESULT_OK)) {
+	     db_get_bigint((const struct db_rows *)db->result, 0, 0, &server_ms) != RESULT_OK)) {
 		lose_with_reason(db, now_ms);
 		return;
 	}
 	if (db->step == db->statement_count)
-		db->clock_offset_ms = clock_ms - (int64_t)clock_ms();
+		db->clock_offset_ms = server_ms - (int64_t)clock_ms();
 	PQclear(db->result);
 	db->result = NULL;
 	db->step++;

@@ -24,38 +24,23 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <arpa/inet.h>
-#include <openssl/err.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
-
 #include <auth-client.h>
-/* after auth-client.h and ssl.h: it declares some functions only then */
+/* after auth-client.h: it declares some functions only then */
 #include <libesmtp.h>
 
 #include "log.h"
+#include "relay.h"
 #include "secret.h"
+#include "tls.h"
 
 #define CONNECT_MS 5000L
 #define COMMAND_MS 10000L
 #define DATA_MS 30000L
 #define QUIT_MS 2000L
-#define COOL_DOWN_MS 30000U
 #define PASSWORD_BYTES 1024U
-#define RELAYS_MAX 16U
-
-struct relay {
-	char host[254];
-	char name[264]; /* "host:port", for libesmtp and the log */
-	int port;
-	SSL_CTX *tls; /* NULL: plaintext */
-	uint64_t retry_at_ms;
-	bool login_warned;
-};
 
 struct mail {
-	struct relay relay[RELAYS_MAX];
-	size_t relays;
+	struct relays relays;
 	const char *user; /* "": no login */
 	char password[PASSWORD_BYTES];
 	char sender[320];
@@ -142,71 +127,6 @@ static void set_timer(long first_ms, long again_ms)
 				  .it_interval = {again_ms / 1000, again_ms % 1000 * 1000}};
 
 	(void)setitimer(ITIMER_REAL, &timer, NULL);
-}
-
-/* --- TLS --- */
-
-/* Refuses a certificate that OpenSSL finds fault with, and any after plaintext was injected. */
-static int on_verify(int is_ok, X509_STORE_CTX *store)
-{
-	if (live == NULL)
-		return 0;
-	if (live->was_injected) {
-		X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
-		reply_say(&live->reason, "TLS: plaintext was injected after STARTTLS");
-		return 0;
-	}
-	if (!is_ok) {
-		char text[REPLY_BYTES];
-
-		(void)snprintf(text, sizeof text, "TLS: the certificate is refused: %s",
-			       X509_verify_cert_error_string(X509_STORE_CTX_get_error(store)));
-		reply_say(&live->reason, text);
-	}
-	return is_ok;
-}
-
-static bool is_ip_address(const char *host)
-{
-	struct in_addr four;
-
-	return inet_pton(AF_INET, host, &four) == 1;
-}
-
-/* libesmtp sends no SNI; the handshake's start is the last moment to set it. */
-static void on_tls_info(const SSL *tls, int where, int value)
-{
-	(void)value;
-	if ((where & SSL_CB_HANDSHAKE_START) != 0 && live != NULL && !is_ip_address(live->relay->host))
-		(void)SSL_set_tlsext_host_name((SSL *)tls, live->relay->host);
-}
-
-/* A context that accepts this host's certificate only. Protocol 1.2 exactly: with 1.3 libesmtp reads the session ticket
-   as the announcement of a reply and waits for it before it has sent its command. */
-static SSL_CTX *tls_context_new(const char *host, const char *ca_file)
-{
-	SSL_CTX *tls = SSL_CTX_new(TLS_client_method());
-	X509_VERIFY_PARAM *rules = tls == NULL ? NULL : SSL_CTX_get0_param(tls);
-	int is_ok = tls != NULL && SSL_CTX_set_min_proto_version(tls, TLS1_2_VERSION) == 1 &&
-		    SSL_CTX_set_max_proto_version(tls, TLS1_2_VERSION) == 1;
-
-	if (is_ok && is_ip_address(host))
-		is_ok = X509_VERIFY_PARAM_set1_ip_asc(rules, host);
-	else if (is_ok)
-		is_ok = X509_VERIFY_PARAM_set1_host(rules, host, 0);
-	if (is_ok && ca_file[0] != '\0')
-		is_ok = SSL_CTX_load_verify_locations(tls, ca_file, NULL);
-	else if (is_ok)
-		is_ok = SSL_CTX_set_default_verify_paths(tls);
-	if (!is_ok) {
-		SSL_CTX_free(tls);
-		return NULL;
-	}
-	X509_VERIFY_PARAM_set_hostflags(rules,
-					X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
-	SSL_CTX_set_verify(tls, SSL_VERIFY_PEER, on_verify);
-	SSL_CTX_set_info_callback(tls, on_tls_info);
-	return tls;
 }
 
 /* --- Outcomes --- */
@@ -601,31 +521,7 @@ out:
 	return result;
 }
 
-/* --- Relays --- */
-
-/* Has this relay failed lately? It is tried after the others then. */
-static bool is_cooling(const struct relay *relay, uint64_t now_ms)
-{
-	return now_ms < relay->retry_at_ms;
-}
-
-/* The first relay not tried yet, those that failed lately after the others; NULL: all were tried. */
-static struct relay *choose_relay(struct mail *mail, const bool tried[static RELAYS_MAX], uint64_t now_ms)
-{
-	struct relay *cooling = NULL;
-
-	for (size_t i = 0; i < mail->relays; i++) {
-		struct relay *relay = &mail->relay[i];
-
-		if (tried[i])
-			continue;
-		if (!is_cooling(relay, now_ms))
-			return relay;
-		if (cooling == NULL)
-			cooling = relay;
-	}
-	return cooling;
-}
+/* --- All jobs --- */
 
 /* How many of the jobs in front have an outcome. */
 static size_t count_done(const struct mail_job *jobs, size_t count)
@@ -691,45 +587,6 @@ static enum result refuse(const char *setting, const char *reason)
 {
 	log_event(LOG_ERROR, "setting_invalid", LOG_TEXT("setting", setting), LOG_TEXT("reason", reason));
 	return RESULT_INVALID;
-}
-
-static enum result add_relay(struct mail *mail, const struct config *config, const struct config_relay *found)
-{
-	struct relay *relay = &mail->relay[mail->relays];
-
-	if (mail->relays == RELAYS_MAX)
-		return refuse("SMTP_RELAYS", "there are more than 16");
-	if (strchr(found->host, ':') != NULL)
-		return refuse("SMTP_RELAYS", "libesmtp takes no IPv6 address; use a host name");
-	if (config->smtp_tls == SMTP_TLS_OFF && !found->is_loopback)
-		return refuse("SMTP_TLS", "off is for loopback relays only; off-trusted is for any");
-	if (config->smtp_tls != SMTP_TLS_REQUIRED && config->smtp_user[0] != '\0' && !found->is_loopback)
-		return refuse("SMTP_USER", "a password is not sent without TLS, unless to a loopback relay");
-	memcpy(relay->host, found->host, sizeof relay->host);
-	(void)snprintf(relay->name, sizeof relay->name, "%s:%s", found->host, found->port);
-	relay->port = atoi(found->port);
-	if (config->smtp_tls == SMTP_TLS_REQUIRED) {
-		relay->tls = tls_context_new(found->host, config->smtp_ca_file);
-		if (relay->tls == NULL)
-			return refuse("SMTP_CA_FILE", "the authorities' certificates cannot be read");
-	}
-	mail->relays++;
-	return RESULT_OK;
-}
-
-static enum result add_relays(struct mail *mail, const struct config *config)
-{
-	const char *list = config->smtp_relays;
-	struct config_relay found;
-
-	for (;;) {
-		if (config_next_relay(&list, &found) != RESULT_OK)
-			return refuse("SMTP_RELAYS", "it must be \"host:port, host:port\"");
-		if (found.host[0] == '\0')
-			return mail->relays > 0 ? RESULT_OK : refuse("SMTP_RELAYS", "it is empty");
-		if (add_relay(mail, config, &found) != RESULT_OK)
-			return RESULT_INVALID;
-	}
 }
 
 static enum result read_password(struct mail *mail, const struct config *config)
