@@ -52,4 +52,7 @@ OTP_MUST_CHECK enum result mail_send(struct mail *mail, struct mail_job *jobs, s
 /* CLOCK_BOOTTIME in ms: goes on during suspend, as the database's leases do. */
 uint64_t mail_clock_ms(void);
 
+/* In ms since 1970. */
+int64_t mail_wall_clock_ms(void);
+
 #endif
