@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "log.h"
 #include "outbox.h"
 
@@ -80,7 +81,7 @@ static enum result compose(void *context, size_t index, const char **text, size_
 	enum result result;
 
 	/* The process may have been stopped for a while. */
-	if (mail_clock_ms() >= run->deadline_ms)
+	if (clock_boot_ms() >= run->deadline_ms)
 		return RESULT_UNAVAILABLE;
 	memcpy(request.id, mail->id, sizeof request.id);
 	result = message_build(run->deliver->letterhead, &request, run->text, MESSAGE_BYTES, length);
@@ -209,8 +210,8 @@ static void settle(struct run *run)
 		if (result == RESULT_OK || result == RESULT_FAULT)
 			return;
 		if (is_stopped() && give_up_ms == 0)
-			give_up_ms = mail_clock_ms() + SETTLE_AT_EXIT_MS;
-		if (give_up_ms != 0 && mail_clock_ms() >= give_up_ms) {
+			give_up_ms = clock_boot_ms() + SETTLE_AT_EXIT_MS;
+		if (give_up_ms != 0 && clock_boot_ms() >= give_up_ms) {
 			log_event(LOG_ERROR, "settle_failed", LOG_NUMBER("mails", (long long)run->count));
 			return;
 		}
@@ -221,7 +222,7 @@ static void settle(struct run *run)
 /* One claim from begin to end. RESULT_OK: there may be more at once. */
 static enum result deliver_some(struct run *run)
 {
-	uint64_t start_ms = mail_clock_ms();
+	uint64_t start_ms = clock_boot_ms();
 	enum result result;
 
 	run->count = 0;

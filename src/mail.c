@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "log.h"
 #include "relay.h"
 #include "secret.h"
@@ -14,22 +14,6 @@ struct mail {
 	struct relays relays;
 	struct session_sender sender;
 };
-
-uint64_t mail_clock_ms(void)
-{
-	struct timespec now = {0};
-
-	(void)clock_gettime(CLOCK_BOOTTIME, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-int64_t mail_wall_clock_ms(void)
-{
-	struct timespec now = {0};
-
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* --- All jobs --- */
 
@@ -46,7 +30,7 @@ static size_t count_done(const struct mail_job *jobs, size_t count)
 enum result mail_send(struct mail *mail, struct mail_job *jobs, size_t count, const struct mail_source *source,
 		      uint64_t deadline_ms)
 {
-	uint64_t start = mail_clock_ms();
+	uint64_t start = clock_boot_ms();
 	uint64_t budget = deadline_ms > start ? deadline_ms - start : 0;
 	bool tried[RELAYS_MAX] = {false};
 	bool was_usable = false;
@@ -59,7 +43,7 @@ enum result mail_send(struct mail *mail, struct mail_job *jobs, size_t count, co
 		jobs[i].relay = "";
 		reply_say(&jobs[i].reply, "");
 	}
-	while (done < count && (relay = relays_choose(&mail->relays, tried, mail_clock_ms())) != NULL) {
+	while (done < count && (relay = relays_choose(&mail->relays, tried, clock_boot_ms())) != NULL) {
 		struct session session = {.sender = &mail->sender,
 					  .relay = relay,
 					  .jobs = jobs + done,
@@ -69,13 +53,13 @@ enum result mail_send(struct mail *mail, struct mail_job *jobs, size_t count, co
 					  .deadline_ms = deadline_ms,
 					  .last_start_ms = start + budget / 2};
 
-		if (mail_clock_ms() > session.last_start_ms || (done > 0 && !source->goes_on(source->context)))
+		if (clock_boot_ms() > session.last_start_ms || (done > 0 && !source->goes_on(source->context)))
 			break;
 		if (session_run(&session) == RESULT_OK) {
 			relay->retry_at_ms = 0;
 			was_usable = true;
 		} else {
-			relay->retry_at_ms = mail_clock_ms() + RELAY_COOL_DOWN_MS;
+			relay->retry_at_ms = clock_boot_ms() + RELAY_COOL_DOWN_MS;
 			tried[relay - mail->relays.relay] = true;
 			reason = session.reason;
 		}
@@ -86,7 +70,7 @@ enum result mail_send(struct mail *mail, struct mail_job *jobs, size_t count, co
 	for (size_t i = 0; i < count; i++) {
 		jobs[i].outcome = MAIL_RETRY;
 		jobs[i].reply = reason;
-		jobs[i].finished_ms = mail_wall_clock_ms();
+		jobs[i].finished_ms = clock_wall_ms();
 	}
 	return RESULT_UNAVAILABLE;
 }

@@ -27,6 +27,7 @@
 /* after auth-client.h: it declares some functions only then */
 #include <libesmtp.h>
 
+#include "clock.h"
 #include "log.h"
 #include "tls.h"
 
@@ -89,7 +90,7 @@ static void conclude(struct session *session, struct mail_job *job, enum mail_ou
 {
 	job->outcome = outcome;
 	job->relay = session->relay->name;
-	job->finished_ms = mail_wall_clock_ms();
+	job->finished_ms = clock_wall_ms();
 }
 
 /* libesmtp's reader: rewind (length NULL), the text, its end. errno decides whether the end is a failure. */
@@ -133,7 +134,7 @@ static void add_next(struct session *session)
 	if (session->added == session->count)
 		return;
 	if (session->added > 0 &&
-	    (mail_clock_ms() >= session->last_start_ms || !session->source->goes_on(session->source->context)))
+	    (clock_boot_ms() >= session->last_start_ms || !session->source->goes_on(session->source->context)))
 		return;
 	*letter = (struct letter){.session = session, .index = session->added};
 	message = smtp_add_message(session->smtp);
@@ -163,7 +164,7 @@ static int find_socket(int lowest, int port)
 
 static void on_connect(struct session *session)
 {
-	uint64_t now = mail_clock_ms();
+	uint64_t now = clock_boot_ms();
 	int on = 1;
 
 	session->was_connected = true;

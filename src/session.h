@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "mail.h"
+#include "job.h"
 #include "relay.h"
 
 struct letter;

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "config.h"
 #include "db.h"
 #include "deliver.h"
@@ -117,7 +118,7 @@ static void start_child(struct worker *worker, struct child *child)
 	pid_t parent = getpid();
 	pid_t pid = fork();
 
-	child->started_ms = mail_clock_ms();
+	child->started_ms = clock_boot_ms();
 	child->restart_ms = child->started_ms + RESTART_FIRST_MS;
 	if (pid < 0)
 		log_event(LOG_ERROR, "fork_failed", LOG_TEXT("reason", strerror(errno)));
@@ -134,7 +135,7 @@ static void start_child(struct worker *worker, struct child *child)
 
 static void start_children(struct worker *worker)
 {
-	uint64_t now = mail_clock_ms();
+	uint64_t now = clock_boot_ms();
 
 	for (int i = 0; i < worker->config.worker_sessions; i++)
 		if (worker->child[i].pid == 0 && now >= worker->child[i].restart_ms)
@@ -145,7 +146,7 @@ static void start_children(struct worker *worker)
    keeps dying. */
 static void note_end(struct worker *worker, struct child *child, int status)
 {
-	uint64_t now = mail_clock_ms();
+	uint64_t now = clock_boot_ms();
 
 	child->pid = 0;
 	if (worker->is_stopping)
@@ -201,12 +202,12 @@ static void take_signal(struct worker *worker, uint64_t timeout_ms)
    (mail.c takes SIGALRM so) and then settles. */
 static void stop_children(struct worker *worker)
 {
-	uint64_t cut_ms = mail_clock_ms() + STOP_GRACE_MS;
+	uint64_t cut_ms = clock_boot_ms() + STOP_GRACE_MS;
 	int alive = signal_children(worker, SIGTERM);
 
 	while (alive > 0) {
 		take_signal(worker, 500);
-		alive = signal_children(worker, mail_clock_ms() >= cut_ms ? SIGALRM : 0);
+		alive = signal_children(worker, clock_boot_ms() >= cut_ms ? SIGALRM : 0);
 	}
 }
 
@@ -236,13 +237,13 @@ static void sweep(struct worker *worker)
 					      : LOG_DEBUG,
 		  "sweep", LOG_TEXT("result", result_name(result)),
 		  LOG_NUMBER("deleted", (long long)worker->sweep.deleted));
-	worker->sweep_ms = mail_clock_ms() + (uint64_t)config->sweep_seconds * 1000;
+	worker->sweep_ms = clock_boot_ms() + (uint64_t)config->sweep_seconds * 1000;
 }
 
 /* How long the parent may sleep: until the next sweep or restart. */
 static uint64_t patience_ms(const struct worker *worker)
 {
-	uint64_t now = mail_clock_ms();
+	uint64_t now = clock_boot_ms();
 	uint64_t next = worker->sweep_ms;
 
 	for (int i = 0; i < worker->config.worker_sessions; i++)
@@ -261,10 +262,10 @@ static int run(struct worker *worker)
 		return EXIT_FAILURE;
 	}
 	log_event(LOG_INFO, "started", LOG_NUMBER("sessions", worker->config.worker_sessions));
-	worker->sweep_ms = mail_clock_ms() + (uint64_t)worker->config.sweep_seconds * 1000;
+	worker->sweep_ms = clock_boot_ms() + (uint64_t)worker->config.sweep_seconds * 1000;
 	while (!worker->is_stopping) {
 		start_children(worker);
-		if (mail_clock_ms() >= worker->sweep_ms)
+		if (clock_boot_ms() >= worker->sweep_ms)
 			sweep(worker);
 		else
 			take_signal(worker, patience_ms(worker));
