@@ -15,7 +15,7 @@ void code_make(char code[static CODE_MAX + 1], size_t length, unsigned (*uniform
    no-break spaces U+00A0 and U+202F, the minus sign U+2212; 0 if it is none. */
 static size_t filler_length(const unsigned char *text, size_t left)
 {
-	if (memchr(" -\t\r\n", text[0], 5) != NULL)
+	if (text[0] != '\0' && strchr(" -\t\r\n", text[0]) != NULL)
 		return 1;
 	if (left >= 2 && text[0] == 0xC2 && text[1] == 0xA0)
 		return 2;

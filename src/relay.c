@@ -26,7 +26,7 @@ static enum result add_relay(struct relays *relays, const struct config *config,
 	if (config->smtp_tls != SMTP_TLS_REQUIRED && config->smtp_user[0] != '\0' && !found->is_loopback)
 		return refuse("SMTP_USER", "a password is not sent without TLS, unless to a loopback relay");
 	(void)snprintf(relay->name, sizeof relay->name, "%s:%s", found->host, found->port);
-	relay->port = atoi(found->port);
+	relay->port = (int)strtol(found->port, NULL, 10);
 	if (config->smtp_tls == SMTP_TLS_REQUIRED) {
 		relay->tls = tls_new(found->host, config->smtp_ca_file);
 		if (relay->tls == NULL)

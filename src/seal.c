@@ -60,7 +60,8 @@ enum result seal_code(struct sealer *sealer, unsigned char sealed[static SEAL_BY
 	if (now_ms >= sealer->renew_at_ms && renew(sealer, now_ms) != RESULT_OK)
 		return RESULT_FAULT;
 	make_nonce(nonce, id);
-	memcpy(padded, code, length);
+	for (size_t i = 0; i < length; i++)
+		padded[i] = (unsigned char)code[i];
 	int failed = crypto_box_easy_afternm(box, padded, sizeof padded, nonce, sealer->shared);
 	sodium_memzero(padded, sizeof padded);
 	if (failed != 0)
