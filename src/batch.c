@@ -69,6 +69,19 @@ static void queue_prepend(struct batch *batch, struct batch_item *item)
 	batch->head = item;
 }
 
+/* In order of arrival: behind those that waited longer, so that the head is the oldest and the first to be overdue. */
+static void queue_insert(struct batch *batch, struct batch_item *item)
+{
+	struct batch_item **place = &batch->head;
+
+	while (*place != NULL && (*place)->arrived_ms <= item->arrived_ms)
+		place = &(*place)->next;
+	item->next = *place;
+	*place = item;
+	if (item->next == NULL)
+		batch->tail = item;
+}
+
 static void queue_remove_head(struct batch *batch)
 {
 	batch->head = batch->head->next;
@@ -129,8 +142,7 @@ void batch_finish(struct batch *batch, struct batch_item *item)
 	heir->line_end = heir->next != NULL ? item->line_end : NULL;
 	heir->chain = item->chain;
 	*place = heir;
-	/* At the head: it has waited as long as its line was, and an old request must not grow older. */
-	queue_prepend(batch, heir);
+	queue_insert(batch, heir);
 }
 
 struct batch_item *batch_take_follower(struct batch *batch, struct batch_item *item)
