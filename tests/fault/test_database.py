@@ -58,7 +58,7 @@ def test_postgresql_away_at_the_start(stack):
     stack.postgres.stop()
     stack.close_admin()
     for kind, number in (("generate", 0), ("validate", 0), ("validate", 1)):
-        stack.responders.pop(f"{kind}-{number}").stop()
+        stack.stop_responder(kind, number)
         stack.start_responder(kind, number, wait=False)
     stack.workers.pop("worker-0").stop()
     stack.start_worker(wait=False)
@@ -193,7 +193,7 @@ def test_a_poisoned_batch(stack, when):
 def test_overload_sheds(stack):
     """More than the queue holds while the database is held up: 503 with Retry-After at once for the rest, no hang, and
     those in the queue are served when it goes on."""
-    stack.responders.pop("generate-0").stop()
+    stack.stop_responder("generate", 0)
     stack.start_responder("generate", 0, QUEUE_MAX=50, BATCH_MAX=10)
     stack.query("create table public.gate ()")
     stack.query("create function public.gate() returns trigger language plpgsql security definer as"
@@ -291,7 +291,7 @@ def test_disk_full_is_no_success(stack):
 def test_two_servers_with_one_away(stack):
     """host=a,b in DATABASE_URL: the one that is there is used."""
     url = f"host=/nonexistent,{stack.postgres.socket} dbname=otp user=otp_validate target_session_attrs=read-write"
-    stack.responders.pop("validate-0").stop()
+    stack.stop_responder("validate", 0)
     stack.start_responder("validate", 0, DATABASE_URL=url)
     with stack.fastcgi("validate-0") as connection:
         assert connection.request("POST", "/validate-password", {"token": make_token(), "password": "1"}).status == 401

@@ -26,7 +26,6 @@ class Broken:
         self.journal = stack.folder / "tmp" / "failures"
         for path in (self.arm_file, self.journal):
             path.unlink(missing_ok=True)
-        stack.responders.pop(f"{kind}-0", None) and None
         self.process = stack.start_responder(kind, 8, preload=shim, FAIL_FUNCTION=function, FAIL_ARM=self.arm_file, FAIL_LOG=self.journal)
 
     def arm(self, number, count=1):

@@ -46,11 +46,10 @@ class Held:
         self.connection.close()
 
 
-@pytest.fixture(scope="module")
-def swarm(session_stack):
+@pytest.fixture
+def swarm(stack):
     """200 kept connections, used by many rounds."""
-    session_stack.ensure()
-    with Swarm(session_stack, 200) as swarm:
+    with Swarm(stack, 200) as swarm:
         yield swarm
 
 
@@ -286,7 +285,7 @@ def test_a6_the_boundary(stack):
 def test_a6_expire_minutes_is_what_is_stored(stack):
     """A6: ten minutes by default, and EXPIRE_MINUTES otherwise, counted from the database's own clock."""
     tokens = [stack.generate().token]
-    stack.responders.pop("generate-0").stop()
+    stack.stop_responder("generate", 0)
     stack.start_responder("generate", EXPIRE_MINUTES=1)
     tokens.append(stack.generate().token)
     spans = [stack.query("select extract(epoch from expires_at - created_at)::int, extract(epoch from clock_timestamp() - created_at) < 5"
@@ -304,7 +303,7 @@ def clock_shim(session_stack):
 def test_a6_a_responders_wrong_clock_changes_nothing(stack, clock_shim, skew):
     """A6: both responders run an hour off: codes live as long as ever, and expired ones stay expired."""
     for kind, number in (("generate", 0), ("validate", 0), ("validate", 1)):
-        stack.responders.pop(f"{kind}-{number}").stop()
+        stack.stop_responder(kind, number)
         stack.start_responder(kind, number, preload=clock_shim, CLOCK_SKEW=skew)
     generate = stack.responders["generate-0"]
     assert "clock.so" in Path(f"/proc/{generate.pid}/maps").read_text()

@@ -31,7 +31,7 @@ def test_a12_no_secret_leaves(stack):
     stack.postgres.start(log_statement="all", log_parameter_max_length=-1, log_parameter_max_length_on_error=-1,
                          log_min_duration_statement=0, log_connections="on", debug_print_plan="off", log_min_messages="debug1")
     for kind, number in (("generate", 0), ("validate", 0), ("validate", 1)):
-        stack.responders.pop(f"{kind}-{number}").stop()
+        stack.stop_responder(kind, number)
         stack.start_responder(kind, number, LOG_LEVEL="debug", **({"PASSWORD_LENGTH": 12} if kind == "generate" else {}))
     stack.stop_worker()
     stack.start_worker(LOG_LEVEL="debug")
@@ -100,7 +100,7 @@ def test_a12_no_secret_leaves(stack):
 
 def test_a12_addresses_are_masked_in_logs(stack):
     """Full addresses are in the database alone, not in the programs' logs."""
-    stack.responders.pop("generate-0").stop()
+    stack.stop_responder("generate", 0)
     stack.start_responder("generate", LOG_LEVEL="debug")
     stack.stop_worker()
     stack.start_worker(LOG_LEVEL="debug")

@@ -11,7 +11,7 @@ from stack import (FCGI_ABORT, FCGI_BEGIN, FCGI_PARAMS, FCGI_STDIN, FastCgi, add
                    http_bytes, make_token)
 
 JSON = ["Content-Type: application/json"]
-FILLER = fcgi_record(FCGI_STDIN, b"", request=99)  # eight bytes that libfcgi passes over
+FILLER = fcgi_record(FCGI_BEGIN, b"\0\1\1" + bytes(5))  # sixteen bytes: begins a request, and libfcgi passes over the next ones
 
 
 def payload(canary, size, shift):
@@ -22,7 +22,7 @@ def payload(canary, size, shift):
     forged += fcgi_request("POST", "/generate-password", b'{"email":"smuggled@example.com"}', REMOTE_ADDR="127.0.0.1")
     forged += fcgi_request("GET", "/metrics", b"")
     room = size - shift - len(forged)
-    return b"x" * shift + FILLER * (room // 8) + forged + b"x" * (room % 8)
+    return b"x" * shift + FILLER * (room // 16) + forged[16:] + b"x" * (16 + room % 16)
 
 
 def read_answers(raw):
@@ -63,8 +63,8 @@ def test_a16_bodies_of_records_over_kept_connections(stack, route):
     canary = stack.plant("123456")
     for method in METHODS:
         requests, expected = b"", 0
-        for shift in range(8):
-            for content_type in ("application/json", "text/plain"):
+        for shift in range(16):
+            for content_type in ("application/json", "text/plain")[:1 + shift % 2]:
                 body = payload(canary, 15000, shift)
                 requests += http_bytes(method, route, body, [f"Content-Type: {content_type}"])
                 requests += http_bytes("POST", "/validate-password", {"token": make_token(), "password": "1"}, JSON)
@@ -96,7 +96,7 @@ def test_a16_a_wrong_content_length_on_the_socket(stack, name, label, difference
     on the connection is that of the next request, or the connection is closed."""
     canary = stack.plant("123456")
     route = f"/{name.split('-')[0]}-password"
-    for shift in range(8):
+    for shift in range(16):
         body = payload(canary, 15000, shift)
         length = "0" if difference is None else str(len(body) + difference)
         with stack.fastcgi(name) as connection:
@@ -215,8 +215,11 @@ def test_a_slow_record_does_not_hang_others(stack):
                 body = {"token": make_token(), "password": "1"}
                 assert connection.request("POST", "/validate-password", body).status == 401
             assert time.monotonic() - begin < 2, cut
-            stalled.socket.settimeout(5)
-            assert stalled.is_closed(), cut
+            stalled.socket.settimeout(5)  # dropped within this time, with an error's answer or without
+            got = b""
+            while more := stalled.socket.recv(65536):
+                got += more
+            assert b"200 OK" not in got
 
 
 def test_records_in_many_pieces(stack):
@@ -282,8 +285,9 @@ def test_no_challenge_by_smuggling(stack):
     address = address_of()
     guess = json.dumps({"token": canary, "password": "123456"}).encode()
     with stack.fastcgi("validate-0") as connection:
-        connection.send(FILLER * 3 + fcgi_request("POST", "/validate-password", guess, REMOTE_ADDR="127.0.0.1"))
-        assert connection.answer().error == "wrong_password"
+        connection.send(FILLER * 3 + fcgi_request("POST", "/validate-password", guess, REMOTE_ADDR="127.0.0.1")[16:])
+        answers = [connection.answer() for _ in range(3)]  # two are told that there is one request at a time
+        assert [a.error for a in answers if a.body] == ["wrong_password"]
     with stack.fastcgi("generate-0") as connection:
         connection.send(fcgi_request("POST", "/generate-password", json.dumps({"email": address}).encode()))
         assert connection.answer().status == 200
