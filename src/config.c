@@ -416,7 +416,7 @@ static void print_help(enum program program)
 		     "  --version  print the version\n\n"
 		     "Settings are environment variables; an empty one counts as not set.\n"
 		     "  %-20s  %-22s  %s\n",
-		     "NAME", "DEFAULT", "MEANING");
+		     "name", "default", "meaning");
 	for (size_t i = 0; i < SETTINGS; i++)
 		if ((settings[i].programs & (unsigned)program) != 0)
 			print_setting(&settings[i]);
