@@ -146,6 +146,15 @@ static void lose_with_reason(struct db *db, uint64_t now_ms)
 	lose(db, now_ms, reason);
 }
 
+/* libpq would print what the server tells on its own; what matters of it shows in results. */
+static void drop_notice(void *context, const PGresult *notice)
+{
+	(void)context;
+	if (log_enabled(LOG_DEBUG))
+		log_event(LOG_DEBUG, "database_notice",
+			  LOG_TEXT("message", PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY)));
+}
+
 static void start_connecting(struct db *db, uint64_t now_ms)
 {
 	/* What the operator's conninfo says comes later and wins. */
@@ -161,6 +170,7 @@ static void start_connecting(struct db *db, uint64_t now_ms)
 		lose_with_reason(db, now_ms);
 		return;
 	}
+	PQsetNoticeReceiver(db->connection, drop_notice, NULL);
 	db->polling = PGRES_POLLING_WRITING;
 	rewatch(db, true, true);
 }
