@@ -1,0 +1,175 @@
+"""otp-keygen: what it makes, keeps, completes and refuses (B4, B5)."""
+import itertools
+import subprocess
+import threading
+
+import pytest
+
+from stack import BUILD
+
+FIRST = ["generate/mail-1.pub", "generate/pepper-1", "validate/pepper-1", "worker/mail-1.key"]
+SECOND = [name.replace("-1", "-2") for name in FIRST]
+
+
+def keygen(*arguments):
+    return subprocess.run([BUILD / "otp-keygen", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, timeout=20, check=False)
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def keys(tmp_path):
+    folder = tmp_path / "keys"
+    assert keygen(folder).returncode == 0
+    return folder
+
+
+def test_b4_what_it_makes(keys):
+    """B4: files of 32 bytes, mode 0400, in folders of mode 0700; peppers shared, nothing else alike."""
+    found = files(keys)
+    assert sorted(found) == FIRST
+    assert all(len(key) == 32 for key in found.values()) and len(set(found.values())) == 3
+    assert found["generate/pepper-1"] == found["validate/pepper-1"]
+    for path in [keys, *keys.rglob("*")]:
+        assert path.stat().st_mode & 0o7777 == (0o700 if path.is_dir() else 0o400), path
+
+
+def test_keys_differ_between_runs(tmp_path):
+    made = []
+    for name in "abc":
+        assert keygen(tmp_path / name).returncode == 0
+        made += set(files(tmp_path / name).values())
+    assert len(set(made)) == 9
+
+
+def test_a_second_run_keeps_everything(keys):
+    before = files(keys)
+    done = keygen(keys)
+    assert done.returncode == 0 and done.stdout.count("kept ") == 4 and "made" not in done.stdout
+    assert files(keys) == before
+
+
+def test_b5_rotation_adds_the_next_generation(keys):
+    """B5: the old keys stay as they are; the new ones are others."""
+    before = files(keys)
+    done = keygen("--rotate", keys)
+    assert done.returncode == 0, done.stderr
+    after = files(keys)
+    assert sorted(after) == sorted(FIRST + SECOND)
+    assert {name: after[name] for name in FIRST} == before
+    assert after["generate/pepper-2"] == after["validate/pepper-2"] and len(set(after.values())) == 6
+    for path in keys.rglob("*-2*"):
+        assert path.stat().st_mode & 0o7777 == 0o400
+    assert keygen("--rotate", keys).returncode == 0
+    assert len(files(keys)) == 12
+
+
+# Keys reach the folders in this order, so an interrupted run leaves some first ones of it.
+ORDER = ["validate/pepper-%d", "generate/pepper-%d", "worker/mail-%d.key", "generate/mail-%d.pub"]
+
+
+@pytest.mark.parametrize("options", [[], ["--rotate"]])
+@pytest.mark.parametrize("made", range(1, 4))
+@pytest.mark.parametrize("generation", [1, 2])
+def test_an_interrupted_run_is_completed(keys, generation, made, options):
+    """With the keys that are there, by the next run, whether it rotates or not."""
+    if generation == 2:
+        assert keygen("--rotate", keys).returncode == 0
+    before = files(keys)
+    for name in ORDER[made:]:
+        (keys / (name % generation)).unlink()
+    stale = keys / (ORDER[made].replace("/", "/.") % generation + ".new")
+    stale.write_bytes(b"half")
+    done = keygen(*options, keys)
+    assert done.returncode == 0, done.stderr
+    after = files(keys)
+    assert sorted(after) == sorted(before)  # nothing half-done stays behind
+    for name in ORDER[:made]:
+        assert after[name % generation] == before[name % generation]
+    assert after["generate/pepper-%d" % generation] == after["validate/pepper-%d" % generation]
+    if made >= 3:
+        assert after == before
+
+
+def test_any_missing_files_are_made_again_or_named(tmp_path):
+    """Every subset of the files: completed with the keys that are left, or refused if the private key is lost."""
+    for index, kept in enumerate(itertools.chain.from_iterable(itertools.combinations(FIRST, n) for n in range(5))):
+        folder = tmp_path / str(index)
+        assert keygen(folder).returncode == 0
+        before = files(folder)
+        for name in set(FIRST) - set(kept):
+            (folder / name).unlink()
+        done = keygen(folder)
+        if "generate/mail-1.pub" in kept and "worker/mail-1.key" not in kept:
+            assert done.returncode == 1 and "worker/mail-1.key: is missing while its public half exists" in done.stderr
+            continue
+        assert done.returncode == 0, done.stderr
+        after = files(folder)
+        assert sorted(after) == FIRST and after["generate/pepper-1"] == after["validate/pepper-1"]
+        assert all(after[name] == before[name] for name in kept)
+        if "worker/mail-1.key" in kept:
+            assert after["generate/mail-1.pub"] == before["generate/mail-1.pub"]
+
+
+@pytest.mark.parametrize("name", ["generate/pepper-1", "generate/mail-1.pub"])
+def test_halves_that_do_not_belong_together_are_refused(keys, name):
+    path = keys / name
+    path.chmod(0o600)
+    path.write_bytes(bytes(range(32)))
+    path.chmod(0o400)
+    before = files(keys)
+    done = keygen(keys)
+    assert done.returncode == 1 and f"{name}: does not belong to its counterpart" in done.stderr
+    assert files(keys) == before
+
+
+@pytest.mark.parametrize("content, mode, reason", [(b"x" * 31, 0o400, "is not 32 bytes long"),
+                                                   (bytes(32), 0o400, "holds only zeros"),
+                                                   (b"x" * 32, 0o440, "chmod 0400")])
+def test_b4_a_wrong_key_is_named_and_left_alone(keys, content, mode, reason):
+    """B4: nothing is overwritten, whatever lies there."""
+    path = keys / "validate" / "pepper-1"
+    path.chmod(0o600)
+    path.write_bytes(content)
+    path.chmod(mode)
+    before = files(keys)
+    done = keygen(keys)
+    assert done.returncode == 1 and reason in done.stderr and str(path) in done.stderr
+    assert files(keys) == before
+
+
+def test_rotation_needs_keys(tmp_path):
+    done = keygen("--rotate", tmp_path / "keys")
+    assert done.returncode == 1 and "run otp-keygen without --rotate first" in done.stderr
+    assert files(tmp_path) == {}
+
+
+def test_runs_side_by_side_agree(tmp_path):
+    """One makes the keys, the others keep them."""
+    folder, outputs = tmp_path / "keys", []
+    threads = [threading.Thread(target=lambda: outputs.append(keygen(folder))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [done.returncode for done in outputs] == [0] * 8, [done.stderr for done in outputs]
+    assert sorted(files(folder)) == FIRST
+    assert sum("made" in done.stdout for done in outputs) == 1
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "keys", tmp_path / "no" / "keys"):
+        done = keygen(path)
+        assert done.returncode == 1 and done.stderr.startswith(f"otp-keygen: {path}: ")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--rotate"], ["--bad"], [""], ["a", "b"], ["--rotate", "a", "b"], ["--rotate", "--rotate"]])
+def test_wrong_arguments(tmp_path, arguments):
+    done = subprocess.run([BUILD / "otp-keygen", *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, timeout=20, check=False)
+    assert done.returncode == 2 and "Usage: otp-keygen [--rotate] DIR" in done.stderr and done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
