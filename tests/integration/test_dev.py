@@ -37,6 +37,14 @@ class Dev:
         assert process.returncode == status, output
         return output
 
+    def start_foreground(self):
+        """./dev up, once it says that it stays."""
+        foreground = self.start("up")
+        for line in foreground.stdout:
+            if line.startswith("Ctrl-C stops it"):
+                return foreground
+        raise AssertionError(f"up ended with {foreground.wait()}")
+
     def pids(self):
         found = {}
         for name in PROGRAMS:
@@ -53,6 +61,10 @@ class Dev:
             command += ["--json", json.dumps(body)]
         text, _, status = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout.rpartition("\n")
         return int(status), text
+
+
+def children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.fixture
@@ -100,21 +112,21 @@ def test_up_twice_and_down_twice(dev):
 
 
 def test_pid_files_of_others(dev):
-    """Pid files that a crash left, whose pids belong to another process by now: ignored, and that process is left alone."""
-    bystander = subprocess.Popen(["sleep", "300"])
+    """Pid files of an earlier boot, whose pids belong to another process by now: ignored, and that process is left alone."""
+    bystander = subprocess.Popen(["sleep", "300"], start_new_session=True)
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     try:
         (dev.local / "pids").mkdir()
         for name in PROGRAMS:
-            (dev.local / "pids" / name).write_text(f"{bystander.pid} 1\n")
+            (dev.local / "pids" / name).write_text(f"{bystander.pid} 1 {boot}\n")
         assert "Nothing runs" in dev.run("down")
         dev.run("up", "-d")
-        for pid in dev.pids().values():
-            os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not any(is_running(pid) for pid in dev.pids().values()), what="the killed programs to be gone")
+        pids = dev.pids()
+        dev.run("down")
+        assert not any(is_running(pid) for pid in pids.values())
         for name in PROGRAMS:
             (dev.local / "pids" / name).write_text(f"{bystander.pid}\n")
-        lines = (dev.local / "pg" / "postmaster.pid").read_text().splitlines()
-        (dev.local / "pg" / "postmaster.pid").write_text("\n".join([str(bystander.pid), *lines[1:]]) + "\n")
+        (dev.local / "pg" / "postmaster.pid").write_text(f"{bystander.pid}\n{dev.local}/pg\n1\n5432\n")
         dev.run("up", "-d")
         assert dev.curl("/healthz")[0] == 200
         dev.run("down")
@@ -122,6 +134,23 @@ def test_pid_files_of_others(dev):
     finally:
         bystander.kill()
         bystander.wait()
+
+
+def test_after_kill_9_of_everything(dev):
+    """Whatever the killed programs left, such as nginx's workers on their port, up starts anew and down finds."""
+    dev.run("up", "-d")
+    workers = children(dev.pids()["nginx"])
+    assert workers
+    for pid in dev.pids().values():
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not any(is_running(pid) for pid in dev.pids().values()), what="the killed programs to be gone")
+    dev.run("up", "-d")
+    assert dev.curl("/healthz")[0] == 200
+    assert not any(is_running(pid) for pid in workers)
+    workers = children(dev.pids()["nginx"])
+    os.kill(dev.pids()["nginx"], signal.SIGKILL)
+    dev.run("down")
+    wait_for(lambda: not any(is_running(pid) for pid in workers), what="nginx's workers to be gone")
 
 
 @pytest.mark.parametrize("setting", ["HTTPS_PORT", "SMTP_PORT"])
@@ -162,9 +191,7 @@ def test_settings_reach_the_programs(dev):
 
 @pytest.mark.parametrize("program", ["worker", "generate", "nginx", "postgres"])
 def test_in_the_foreground_a_program_that_ends_ends_all(dev, program):
-    foreground = dev.start("up")
-    wait_for(lambda: dev.curl("/healthz")[0] == 200 and dev.curl("/healthz/validate")[0] == 200, 60, "the stack")
-    wait_for(lambda: "nginx" in dev.pids(), what="pid files")
+    foreground = dev.start_foreground()
     pids = dev.pids()
     os.kill(pids[program], signal.SIGKILL)
     output = foreground.communicate(timeout=60)[0]
@@ -175,8 +202,7 @@ def test_in_the_foreground_a_program_that_ends_ends_all(dev, program):
 
 @pytest.mark.parametrize("way", ["ctrl-c", "down"])
 def test_ways_to_stop_the_foreground(dev, way):
-    foreground = dev.start("up")
-    wait_for(lambda: dev.run("status") and dev.curl("/healthz")[0] == 200, 60, "the stack")
+    foreground = dev.start_foreground()
     pids = dev.pids()
     if way == "down":
         dev.run("down")
