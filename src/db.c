@@ -10,6 +10,7 @@
 
 #include "clock.h"
 #include "log.h"
+#include "sqlstate.h"
 
 #define CONNECT_MS 5000
 #define BACKOFF_FIRST_MS 50
@@ -146,13 +147,11 @@ static void lose_with_reason(struct db *db, uint64_t now_ms)
 	lose(db, now_ms, reason);
 }
 
-/* libpq would print what the server tells on its own; what matters of it shows in results. */
+/* libpq would print what the server tells on its own, and the log is JSON; what matters shows in results. */
 static void drop_notice(void *context, const PGresult *notice)
 {
 	(void)context;
-	if (log_enabled(LOG_DEBUG))
-		log_event(LOG_DEBUG, "database_notice",
-			  LOG_TEXT("message", PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY)));
+	(void)notice;
 }
 
 static void start_connecting(struct db *db, uint64_t now_ms)
@@ -239,22 +238,16 @@ static void finish_step(struct db *db, uint64_t now_ms)
 		become_ready(db);
 }
 
-/* An error that the server sent: did it certainly roll back, and is it worth trying again? */
-static enum result classify(const PGresult *result)
+/* Logs an error that the server sent, but for those by which it says goodbye. */
+static enum result refused(const PGresult *answer)
 {
-	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	const char *state = PQresultErrorField(answer, PG_DIAG_SQLSTATE);
+	enum result result = sqlstate_result(state);
 
-	if (state == NULL || strncmp(state, "57P0", 4) == 0)
-		return RESULT_UNKNOWN; /* the session ends; a commit may have got through */
-	log_event(LOG_ERROR, "database_refused", LOG_TEXT("sqlstate", state),
-		  LOG_TEXT("message", PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY)));
-	/* Deadlock and serialization, resources, locks and time-outs, operator, input and output, read-only standby. */
-	for (const char *const *class = (const char *const[]){"40", "53", "55", "57", "58", "25", NULL}; *class;
-	     class ++) {
-		if (strncmp(state, *class, 2) == 0)
-			return RESULT_UNAVAILABLE;
-	}
-	return RESULT_FAULT;
+	if (result != RESULT_UNKNOWN)
+		log_event(LOG_ERROR, "database_refused", LOG_TEXT("sqlstate", state),
+			  LOG_TEXT("message", PQresultErrorField(answer, PG_DIAG_MESSAGE_PRIMARY)));
+	return result;
 }
 
 /* The call under way is answered in full. */
@@ -268,7 +261,7 @@ static void finish_call(struct db *db, uint64_t now_ms)
 		return;
 	}
 	if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
-		result = classify(db->result);
+		result = refused(db->result);
 	/* The handler may send the next call, and even lose the connection: its rows are out of the way. */
 	db->rows = db->result;
 	db->result = NULL;
@@ -328,21 +321,14 @@ static void poll_connecting(struct db *db, uint64_t now_ms)
 
 void db_event(struct db *db, bool readable, bool writable, uint64_t now_ms)
 {
-	switch (db->state) {
-	case STATE_DOWN:
-		break;
-	case STATE_CONNECTING:
+	if (db->state == STATE_CONNECTING) {
 		poll_connecting(db, now_ms);
-		break;
-	case STATE_PREPARING:
-	case STATE_READY:
-	case STATE_BUSY:
-		if (writable)
-			flush(db, now_ms);
-		if (readable && db->state != STATE_DOWN)
-			read_answers(db, now_ms);
-		break;
+		return;
 	}
+	if (writable && db->state != STATE_DOWN)
+		flush(db, now_ms);
+	if (readable && db->state != STATE_DOWN)
+		read_answers(db, now_ms);
 }
 
 static void on_watch(void *context, bool readable, bool writable)
@@ -362,20 +348,10 @@ void db_tick(struct db *db, uint64_t now_ms)
 {
 	if (now_ms < db->tick_ms)
 		return;
-	switch (db->state) {
-	case STATE_DOWN:
+	if (db->state == STATE_DOWN)
 		start_connecting(db, now_ms);
-		break;
-	case STATE_CONNECTING:
-	case STATE_PREPARING:
-		lose(db, now_ms, "connecting took too long");
-		break;
-	case STATE_BUSY:
-		lose(db, now_ms, "no answer in time");
-		break;
-	case STATE_READY:
-		break;
-	}
+	else
+		lose(db, now_ms, db->state == STATE_BUSY ? "no answer in time" : "connecting took too long");
 }
 
 uint64_t db_next_tick_ms(const struct db *db)

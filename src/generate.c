@@ -13,6 +13,7 @@
 #include "responder.h"
 #include "seal.h"
 #include "secret.h"
+#include "start.h"
 #include "token.h"
 
 #define LOCALE_MAX 35U /* RFC 5646 4.4.1 */
@@ -194,7 +195,7 @@ int main(int argc, char **argv)
 	};
 	int status = 0;
 
-	if (!responder_start(PROGRAM_GENERATE, argc, argv, &config, &generate.secret, &status))
+	if (!start_responder(PROGRAM_GENERATE, argc, argv, &config, &generate.secret, &status))
 		return status;
 	status = EXIT_FAILURE;
 	if (prepare(&generate, &config) == RESULT_OK)

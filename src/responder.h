@@ -10,7 +10,6 @@
 #include "db.h"
 #include "http.h"
 #include "params.h"
-#include "secret.h"
 
 /* The statements of a responder, in this order, before the NULL name. */
 enum responder_statement { RESPONDER_BATCH, RESPONDER_PING, RESPONDER_NOTIFY };
@@ -43,12 +42,6 @@ struct responder {
 	/* Fills the answer of a job by verdict i; its error, or HTTP_ERRORS for success. */
 	enum http_error (*answer)(void *context, size_t i, const void *job, struct http_answer *answer);
 };
-
-/* The common start of main, in order: arguments, settings, log, secrets. false: the program ends now with *status
-   (--help,
-   --check, or something wrong, which was said). */
-OTP_MUST_CHECK bool responder_start(enum program program, int argc, char **argv, struct config *config,
-				    struct secret *secret, int *status);
 
 /* Serves until SIGTERM, then until the web server has left; returns the exit status. */
 int responder_run(const struct responder *responder, const struct config *config);

@@ -10,6 +10,7 @@
 #include "http.h"
 #include "responder.h"
 #include "secret.h"
+#include "start.h"
 #include "token.h"
 
 /* One request. */
@@ -143,7 +144,7 @@ int main(int argc, char **argv)
 	};
 	int status = 0;
 
-	if (!responder_start(PROGRAM_VALIDATE, argc, argv, &config, &validate.secret, &status))
+	if (!start_responder(PROGRAM_VALIDATE, argc, argv, &config, &validate.secret, &status))
 		return status;
 	status = EXIT_FAILURE;
 	validate.answers = calloc((size_t)config.batch_max, sizeof(validate.answers[0]));
