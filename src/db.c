@@ -460,15 +460,13 @@ bool db_is_null(const struct db_rows *rows, size_t row, int column)
 static enum result get_integer(const struct db_rows *rows, size_t row, int column, int size, int64_t *value)
 {
 	const PGresult *result = (const PGresult *)rows;
-	const unsigned char *bytes;
 	uint64_t sum = 0;
 
-	if ((int)row >= PQntuples(result) || column >= PQnfields(result) || PQgetisnull(result, (int)row, column) ||
-	    PQgetlength(result, (int)row, column) != size)
+	/* A null has length 0, and so has what is out of range. */
+	if (PQgetlength(result, (int)row, column) != size)
 		return RESULT_FAULT;
-	bytes = (const unsigned char *)PQgetvalue(result, (int)row, column);
 	for (int i = 0; i < size; i++)
-		sum = sum << 8 | bytes[i];
+		sum = sum << 8 | (unsigned char)PQgetvalue(result, (int)row, column)[i];
 	*value = size == 4 ? (int32_t)(uint32_t)sum : (int64_t)sum;
 	return RESULT_OK;
 }
