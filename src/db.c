@@ -36,7 +36,6 @@ struct db {
 	PGresult *rows;   /* what the handler is looking at */
 	enum state state;
 	bool notified;
-	bool was_up;
 	bool was_down;
 	bool wants_write;
 	PostgresPollingStatusType polling;
@@ -209,10 +208,8 @@ static void become_ready(struct db *db)
 	db->state = STATE_READY;
 	db->backoff_ms = BACKOFF_FIRST_MS;
 	db->tick_ms = UINT64_MAX;
-	if (db->was_down || !db->was_up)
-		log_event(LOG_INFO, "database_up", LOG_NUMBER("server_version", PQserverVersion(db->connection)));
-	db->was_up = true;
 	db->was_down = false;
+	log_event(LOG_INFO, "database_up", LOG_NUMBER("server_version", PQserverVersion(db->connection)));
 }
 
 /* A step of preparing is answered. */
