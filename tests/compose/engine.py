@@ -64,10 +64,11 @@ class Engine:
         self.host = f"unix://{self.folder}/docker.sock"
         self.dropping = {tool: ":FORWARD DROP" in saved_rules(tool) for tool in ("iptables", "ip6tables")}
         self.forwarding = pathlib.Path("/proc/sys/net/ipv4/ip_forward").read_text()
+        (self.folder / "daemon.json").write_text("{}")
         with open(self.folder / "log", "wb") as log:
             self.process = subprocess.Popen(
                 ["dockerd", "--data-root", self.folder / "data", "--exec-root", self.folder / "exec", "-H", self.host,
-                 "--pidfile", self.folder / "pid", "--config-file", "/dev/null"],
+                 "--pidfile", self.folder / "pid", "--config-file", self.folder / "daemon.json"],
                 stdout=log, stderr=log, start_new_session=True)
         try:
             self.wait_until_ready()

@@ -70,7 +70,7 @@ class Stack:
                 shutil.copy2(ROOT / name, folder / name)
 
     def compose(self, *arguments):
-        return run("docker-compose", "--no-ansi", *arguments, env=self.environment, cwd=self.folder)
+        return run("docker-compose", "--ansi", "never", *arguments, env=self.environment, cwd=self.folder)
 
     def up(self, *arguments):
         try:
@@ -325,7 +325,7 @@ def test_health_tells_the_truth(stack):
     worker = stack.container("worker")
     # A paused container cannot be asked from inside, so its own check is run beside it.
     check = worker["Config"]["Healthcheck"]["Test"][1].replace("1 minute", "2 seconds")
-    command = ["docker-compose", "--no-ansi", "run", "--rm", "-T", "--no-deps", "worker", "sh", "-c", f"{check}; echo check=$?"]
+    command = ["docker-compose", "--ansi", "never", "run", "--rm", "-T", "--no-deps", "worker", "sh", "-c", f"{check}; echo check=$?"]
 
     def verdict():
         output = run(*command, env=stack.environment, cwd=stack.folder)
