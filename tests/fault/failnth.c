@@ -1,6 +1,5 @@
 /* failnth.c: preloaded into a program: makes the Nth call of one chosen function fail, as a machine in trouble would.
-   FAIL_FUNCTION: malloc, calloc, read, recv, write, writev, send, sendto, sendmsg, accept4, epoll_ctl, epoll_wait, getrandom, clock_gettime;
-   the counting starts when the file FAIL_ARM names appears, its content is N (from 1), and a second number, if any, how
+   FAIL_FUNCTION: the name of one of the functions below; the counting starts when the file FAIL_ARM names appears, its content is N (from 1), and a second number, if any, how
    many calls in a row fail. Each failure is written to FAIL_LOG. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -13,7 +12,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 static const char *function;
@@ -75,7 +73,6 @@ static int fails(const char *name)
 
 extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t count, size_t size);
-extern void *__libc_realloc(void *old, size_t size);
 
 void *malloc(size_t size)
 {
@@ -93,15 +90,6 @@ void *calloc(size_t count, size_t size)
 		return NULL;
 	}
 	return __libc_calloc(count, size);
-}
-
-void *realloc(void *old, size_t size)
-{
-	if (fails("realloc")) {
-		errno = ENOMEM;
-		return NULL;
-	}
-	return __libc_realloc(old, size);
 }
 
 ssize_t read(int fd, void *buffer, size_t size)
@@ -134,16 +122,6 @@ ssize_t write(int fd, const void *buffer, size_t size)
 	return real(fd, buffer, size);
 }
 
-ssize_t writev(int fd, const struct iovec *parts, int count)
-{
-	REAL(writev);
-	if (fails("writev")) {
-		errno = EIO;
-		return -1;
-	}
-	return real(fd, parts, count);
-}
-
 ssize_t send(int fd, const void *buffer, size_t size, int flags)
 {
 	REAL(send);
@@ -174,14 +152,14 @@ int epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event)
 	return real(epoll, operation, fd, event);
 }
 
-int epoll_pwait(int epoll, struct epoll_event *events, int count, int timeout, const sigset_t *mask)
+int epoll_wait(int epoll, struct epoll_event *events, int count, int timeout)
 {
-	REAL(epoll_pwait);
-	if (fails("epoll_pwait")) {
+	REAL(epoll_wait);
+	if (fails("epoll_wait")) {
 		errno = EINTR;
 		return -1;
 	}
-	return real(epoll, events, count, timeout, mask);
+	return real(epoll, events, count, timeout);
 }
 
 int setsockopt(int fd, int level, int option, const void *value, socklen_t length)

@@ -8,7 +8,7 @@ from stack import address_of, build_shared, is_sanitized, token_id, wait_for
 SHIM = Path(__file__).with_name("failnth.c")
 pytestmark = pytest.mark.skipif(is_sanitized(), reason="a preloaded allocator and ASan exclude each other")
 
-FUNCTIONS = ["malloc", "calloc", "realloc", "read", "recv", "write", "send", "accept4", "epoll_ctl", "epoll_pwait", "setsockopt"]
+FUNCTIONS = ["malloc", "calloc", "read", "recv", "write", "send", "accept4", "epoll_ctl", "epoll_wait", "setsockopt"]
 CALLS = [1, 2, 3, 4, 5, 7, 10, 14, 20, 40]
 
 
@@ -37,7 +37,8 @@ class Broken:
     def request(self, body):
         """An answer, or None when there was none."""
         try:
-            with self.stack.fastcgi(f"{self.kind}-8", timeout=4) as connection:
+            # Another connection is open meanwhile, so that this one needs memory of its own.
+            with self.stack.fastcgi(f"{self.kind}-8", timeout=4), self.stack.fastcgi(f"{self.kind}-8", timeout=4) as connection:
                 return connection.request("POST", f"/{self.kind}-password", body)
         except (EOFError, OSError):
             return None
@@ -53,12 +54,8 @@ def test_a14_validate_fails_closed(stack, shim, function):
     """A14: each Nth call fails in turn while wrong and right codes are tried: a wrong code is never answered 200, a right
     one at most once, every counted attempt and use agrees with the answers."""
     failed = 0
-    broken = None
     for number in CALLS:
-        if broken is None or not broken.process.is_alive() or number > 0:
-            if broken:
-                broken.end()
-            broken = Broken(stack, "validate", function, shim)
+        broken = Broken(stack, "validate", function, shim)
         wrong, right = stack.plant("123456"), stack.plant("123456")
         broken.arm(number)
         wrong_answers = [broken.request({"token": wrong, "password": "000000"}) for _ in range(4)]
@@ -77,7 +74,7 @@ def test_a14_validate_fails_closed(stack, shim, function):
             fresh = stack.plant("123456")
             wait_for(lambda fresh=fresh: (answer := broken.request({"token": fresh, "password": "123456"})) and answer.status in (200, 401), 10,
                      f"service after the failure of {function} {number}")
-    broken.end()
+        broken.end()
     assert failed > 0, f"{function} was never called: what does this test?"
 
 
@@ -147,5 +144,6 @@ def test_a14_bad_answers_of_the_database(stack, label):
     finally:
         stack.query(definition)
     assert stack.challenge(token)["used_at"] is None
-    wait_for(lambda: stack.validate(stack.plant("123456"), "123456").status == 200, 10, "service afterwards")
+    for name in ("validate-0", "validate-1"):
+        stack.wait_responder(stack.responders[name], stack.socket_path(name))
     assert stack.validate(token, "123456").status == 200

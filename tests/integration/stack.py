@@ -902,12 +902,12 @@ def preload_environment(env):
     return {"LD_PRELOAD": str(env["LD_PRELOAD"])} if env.get("LD_PRELOAD") else {}
 
 
-def metric(stack, responder, name):
-    """The sum of a metric over its labels, read on the responder's own socket."""
+def metric(stack, responder, name, label=""):
+    """The sum of a metric over the samples with this label, read on the responder's own socket."""
     kind = responder.split("-")[0]
     with stack.fastcgi(responder) as connection:
         text = connection.request("GET", "/metrics" if kind == "generate" else "/metrics/validate", keep=False).body.decode()
-    values = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.M)
+    values = re.findall(rf"^{name}(?:{{[^}}]*{re.escape(label)}[^}}]*}})? (\S+)$", text, re.M)
     assert values, f"no metric {name} in {text}"
     return sum(float(v) for v in values)
 

@@ -107,22 +107,28 @@ def test_a3_a4_many_times_in_one_batch(stack, processes, code, expected):
         stack.upstreams["validate"] = ["validate-0"]
         stack.ensure_nginx()
     with Swarm(stack, 200) as swarm:
-        for _ in range(3):
-            token = stack.plant("123456")
-            held, problems = Held(stack, token), []
+        in_time = 0
+        for _ in range(9):
+            token, late = stack.plant("123456"), []
+            held = Held(stack, token)
 
-            def release(held=held, problems=problems):
+            def release(held=held, late=late):
                 try:
                     held.wait_for_waiters(processes)
                     wait_for(lambda: sum(metric(stack, f"validate-{n}", "otpd_requests_waiting") for n in range(processes)) >= 200, 0.8)
                 except NotReady as problem:
-                    problems.append(problem)
+                    late.append(problem)
                 held.__exit__()
             held.__enter__()
             answers = swarm.validate_all([(token, code)] * 200, between=release)
-            assert not problems, problems
+            if late:  # a busy machine was too slow for the responders' patience of a second: some were told 503
+                continue
             assert count(answers) == expected
             assert stack.challenge(token)["attempts"] == (1 if code == "123456" else 5)
+            in_time += 1
+            if in_time == 3:
+                break
+        assert in_time == 3, late
 
 
 def test_a4_many_tokens_many_times_in_mixed_order(stack, swarm):
