@@ -421,7 +421,8 @@ static int patience_ms(const struct server *server)
 
 	if (oldest != UINT64_MAX && oldest + QUEUE_MS < until)
 		until = oldest + QUEUE_MS + 1;
-	if (server->notify_wanted && server->notify_after_ms < until)
+	/* A busy database wakes us when it has answered; the wake-up goes out then. */
+	if (server->notify_wanted && db_is_ready(server->db) && server->notify_after_ms < until)
 		until = server->notify_after_ms;
 	if (server->drain_until_ms < until)
 		until = server->drain_until_ms;
