@@ -281,7 +281,9 @@ enum result outbox_sweep_quota(struct outbox *outbox, struct outbox_sweep *sweep
 	if (result == RESULT_OK)
 		result = db_get_int(rows, 0, 1, &next);
 	db_rows_free(rows);
-	if (result == RESULT_OK)
+	if (result == RESULT_OK) {
 		sweep->quota_block = next;
+		sweep->quota_deleted += deleted;
+	}
 	return result;
 }

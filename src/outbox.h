@@ -64,7 +64,8 @@ void outbox_wait(struct outbox *outbox, int timeout_ms, const sigset_t *mask);
 struct outbox_sweep {
 	unsigned char after[TOKEN_ID_BYTES]; /* {0}: from the start */
 	int32_t quota_block;
-	int64_t deleted;
+	int64_t deleted;       /* challenges */
+	int64_t quota_deleted; /* addresses that were sent nothing for a day */
 };
 
 /* Deletes one batch of challenges that expired more than retention ago, with their mails. *ended: none are left. */

@@ -213,6 +213,8 @@ static void on_message_status(struct session *session, smtp_message_t message)
 	if (job->outcome == MAIL_UNTRIED) {
 		if (status->code != 0)
 			status_to_reply(&job->reply, status);
+		else
+			reply_say(&job->reply, connection_lost);
 		conclude(session, job, session->text_ended && reply_is_positive(&job->reply) ? MAIL_SENT : MAIL_RETRY);
 	}
 	/* What follows the last mail is QUIT; nobody should wait long for its answer. */

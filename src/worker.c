@@ -222,6 +222,7 @@ static void sweep(struct worker *worker)
 
 	memset(worker->sweep.after, 0, sizeof worker->sweep.after);
 	worker->sweep.deleted = 0;
+	worker->sweep.quota_deleted = 0;
 	while (result == RESULT_OK && !ended && !worker->is_stopping) {
 		result = outbox_sweep(worker->outbox, &worker->sweep, config->retention_hours * 3600,
 				      config->expire_minutes * 60, config->sweep_batch, &ended);
@@ -232,11 +233,12 @@ static void sweep(struct worker *worker)
 	}
 	if (result == RESULT_OK && !worker->is_stopping)
 		result = outbox_sweep_quota(worker->outbox, &worker->sweep, SWEEP_QUOTA_BLOCKS);
-	log_event(result != RESULT_OK         ? LOG_WARNING
-		  : worker->sweep.deleted > 0 ? LOG_INFO
-					      : LOG_DEBUG,
+	log_event(result != RESULT_OK                                       ? LOG_WARNING
+		  : worker->sweep.deleted + worker->sweep.quota_deleted > 0 ? LOG_INFO
+									    : LOG_DEBUG,
 		  "sweep", LOG_TEXT("result", result_name(result)),
-		  LOG_NUMBER("deleted", (long long)worker->sweep.deleted));
+		  LOG_NUMBER("deleted", (long long)worker->sweep.deleted),
+		  LOG_NUMBER("quota_deleted", (long long)worker->sweep.quota_deleted));
 	worker->sweep_ms = clock_boot_ms() + (uint64_t)config->sweep_seconds * 1000;
 }
 

@@ -1,0 +1,81 @@
+"""Queues mails as otp.generate does, without a responder, and tells what became of them."""
+import ctypes
+import secrets
+import uuid
+
+from stack import address_of, code_mac, make_token, sodium, token_id, wait_for
+
+SODIUM = sodium()
+
+
+class Sealer:
+    """Seals codes to the worker's key as otp-generate does."""
+
+    def __init__(self, public_key):
+        self.public = ctypes.create_string_buffer(32)
+        private = ctypes.create_string_buffer(32)
+        self.shared = ctypes.create_string_buffer(32)
+        assert SODIUM.crypto_box_keypair(self.public, private) == 0
+        assert SODIUM.crypto_box_beforenm(self.shared, public_key, private) == 0
+
+    def seal(self, row_id, code):
+        box = ctypes.create_string_buffer(32)
+        padded = code.encode().ljust(16, b"\0")
+        assert SODIUM.crypto_box_easy_afternm(box, padded, ctypes.c_ulonglong(16), row_id.bytes.ljust(24, b"\0"), self.shared) == 0
+        return self.public.raw + box.raw
+
+
+def queue(stack, email=None, code="123456", locale=None, lifetime=600.0, key=1, sealed=None, count=1):
+    """Stores count challenges with their mails; returns their ids."""
+    sealer = Sealer((stack.keys / "generate" / f"mail-{key}.pub").read_bytes())
+    ids = []
+    rows = []
+    for _ in range(count):
+        token = make_token()
+        row_id = token_id(token)
+        ids.append(row_id)
+        rows.append((row_id, email or address_of("mail"), code_mac(stack.pepper(), token, code), lifetime,
+                     sealer.seal(row_id, code) if sealed is None else sealed, key, locale))
+    with stack.postgres.connect() as connection, connection.transaction():
+        cursor = connection.cursor()
+        cursor.executemany(
+            "with challenge as (insert into otp.challenge (id, email, code_mac, mac_key, max_attempts, created_at, expires_at)"
+            " values (%s, %s, %s, 1, 5, clock_timestamp(), clock_timestamp() + make_interval(secs => %s)) returning *)"
+            " insert into otp.mail (id, sealed, mail_key, locale, next_attempt_at, give_up_at)"
+            " select id, %s, %s, %s, created_at, expires_at - least(interval '1 minute', (expires_at - created_at) / 4)"
+            " from challenge", rows)
+        cursor.execute("notify otp_mail")
+    return ids
+
+
+def mail_row(stack, row_id):
+    """The mail's row as a dict."""
+    columns = "state attempts last_reply sealed sent_at lease next_attempt_at"
+    row = stack.query("select state::text, attempts, last_reply, sealed, sent_at, lease, next_attempt_at from otp.mail where id = %s",
+                      row_id)[0]
+    return dict(zip(columns.split(), row))
+
+
+def wait_state(stack, row_id, state, timeout=20.0):
+    wait_for(lambda: mail_row(stack, row_id)["state"] == state, timeout, f"{row_id} to be {state}: {mail_row(stack, row_id)}")
+    return mail_row(stack, row_id)
+
+
+def wait_reply(stack, row_id, timeout=20.0):
+    """Waits for an attempt that ended in a retry, and returns the row."""
+    wait_for(lambda: mail_row(stack, row_id)["last_reply"], timeout, f"a reply for {row_id}")
+    return mail_row(stack, row_id)
+
+
+def due_now(stack, row_id):
+    """Spares a test the backoff."""
+    stack.query("update otp.mail set next_attempt_at = clock_timestamp() where id = %s and state = 'queued'", row_id)
+    stack.query("notify otp_mail")
+
+
+def message_id(row_id, domain="example.org"):
+    return f"<{uuid.UUID(str(row_id))}@{domain}>"
+
+
+def random_code():
+    return f"{secrets.randbelow(10**6):06d}"

@@ -1,0 +1,279 @@
+"""A scripted SMTP relay for tests: does what good, bad and hostile relays do, and keeps what it was told."""
+import base64
+import contextlib
+import email
+import email.policy
+import re
+import socket
+import ssl
+import subprocess
+import threading
+import time
+
+from stack import free_port, wait_for
+
+DROP = "drop"  # close the connection without an answer
+HANG = "hang"  # say nothing, keep the connection
+
+
+class Delivery:
+    """A message that was accepted."""
+
+    def __init__(self, connection, sender, recipients, raw):
+        self.connection = connection
+        self.sender = sender
+        self.recipients = recipients
+        self.raw = raw
+        self.when = time.time()
+        self.message = email.message_from_bytes(raw, policy=email.policy.SMTP)
+
+    @property
+    def code(self):
+        text = self.message.get_body(("plain",)).get_content()
+        lines = [line for line in text.splitlines() if re.fullmatch(r"[0-9]{4,12}", line)]
+        assert len(lines) == 1, text
+        return lines[0]
+
+
+class Connection:
+    """One client."""
+
+    def __init__(self, relay, client):
+        self.relay = relay
+        self.socket = client
+        self.buffer = b""
+        self.plain = b""  # all that came before TLS
+        self.is_tls = False
+        self.sni = None
+        self.tls_version = None
+        self.login = None
+        self.commands = []
+        self.sender = None
+        self.recipients = []
+        self.chunks = b""
+
+    def read(self):
+        data = self.socket.recv(65536)
+        if not data:
+            raise EOFError
+        if not self.is_tls:
+            self.plain += data
+        self.buffer += data
+
+    def line(self):
+        while b"\r\n" not in self.buffer:
+            self.read()
+        line, self.buffer = self.buffer.split(b"\r\n", 1)
+        return line
+
+    def exactly(self, count):
+        while len(self.buffer) < count:
+            self.read()
+        data, self.buffer = self.buffer[:count], self.buffer[count:]
+        return data
+
+    def say(self, text):
+        self.socket.sendall(text.encode() + b"\r\n")
+
+    def answer(self, verb, value, usual):
+        """The script's reply to a step, or the usual one; False: do not go on with the step."""
+        text = (self.relay.script and self.relay.script(self, verb, value)) or usual
+        if text == DROP:
+            raise EOFError
+        if text == HANG:
+            self.relay.stopped.wait(60)
+            raise EOFError
+        self.say(text)
+        return text[0] in "23"
+
+    def run(self):
+        if not self.answer("CONNECT", None, "220 relay.test ESMTP"):
+            return
+        while True:
+            line = self.line().decode()
+            verb = line.split(" ", 1)[0].split(":")[0].upper()
+            self.commands.append(line if verb != "AUTH" else "AUTH")
+            if verb == "QUIT":
+                self.answer("QUIT", None, "221 bye")
+                return
+            getattr(self, f"on_{verb.lower()}", self.on_unknown)(line)
+
+    def on_unknown(self, line):
+        self.say("502 5.5.2 what?")
+
+    def on_ehlo(self, line):
+        self.sender = None
+        offers = ["relay.test", "ENHANCEDSTATUSCODES"]
+        offers += ["PIPELINING"] if self.relay.pipelining else []
+        offers += ["CHUNKING"] if self.relay.chunking else []
+        offers += ["STARTTLS"] if self.relay.tls and not self.is_tls else []
+        offers += ["AUTH PLAIN LOGIN"] if self.relay.login else []
+        offers += ["8BITMIME"]
+        text = "\r\n".join(f"250{' ' if i == len(offers) - 1 else '-'}{offer}" for i, offer in enumerate(offers))
+        self.answer("EHLO", line, text)
+
+    def on_helo(self, line):
+        self.answer("HELO", line, "250 relay.test")
+
+    def on_starttls(self, line):
+        if not self.answer("STARTTLS", None, "220 2.0.0 go ahead"):
+            return
+        self.relay.tls.sni_callback = lambda _, name, __: setattr(self, "sni", name)
+        self.socket = self.relay.tls.wrap_socket(self.socket, server_side=True)
+        self.is_tls = True
+        self.tls_version = self.socket.version()
+        self.buffer = b""
+
+    def on_auth(self, line):
+        parts = line.split(" ")
+        if parts[1].upper() == "PLAIN":
+            _, user, password = base64.b64decode(parts[2]).decode().split("\0")
+        else:
+            self.say("334 VXNlcm5hbWU6")
+            user = base64.b64decode(self.line()).decode()
+            self.say("334 UGFzc3dvcmQ6")
+            password = base64.b64decode(self.line()).decode()
+        good = (user, password) == self.relay.login
+        if self.answer("AUTH", user, "235 2.7.0 welcome" if good else "535 5.7.8 no such login"):
+            self.login = user
+
+    def on_mail(self, line):
+        refused = self.relay.login and not self.login
+        self.recipients = []
+        self.chunks = b""
+        if self.answer("MAIL", line, "530 5.7.0 log in first" if refused else "250 2.1.0 ok"):
+            self.sender = re.match(r"(?i)MAIL FROM:<(.*?)>", line)[1]
+
+    def on_rcpt(self, line):
+        address = re.match(r"(?i)RCPT TO:<(.*?)>", line)[1]
+        with self.relay.lock:
+            self.relay.rcpts.append(address)
+        if self.answer("RCPT", address, "250 2.1.5 ok"):
+            self.recipients.append(address)
+
+    def take(self, raw):
+        delivery = Delivery(self, self.sender, list(self.recipients), raw)
+        with self.relay.lock:
+            self.relay.seen.append(delivery)
+        if self.answer("DOT", delivery, "250 2.0.0 taken"):
+            with self.relay.lock:
+                self.relay.mails.append(delivery)
+
+    def on_data(self, line):
+        if not self.recipients:
+            self.say("554 5.5.1 no valid recipients")
+            return
+        if not self.answer("DATA", None, "354 go on"):
+            return
+        lines = []
+        while (text := self.line()) != b".":
+            lines.append(text[1:] if text.startswith(b".") else text)
+        self.take(b"\r\n".join(lines) + b"\r\n")
+
+    def on_bdat(self, line):
+        parts = line.split(" ")
+        self.chunks += self.exactly(int(parts[1]))
+        if not self.recipients:
+            self.say("554 5.5.1 no valid recipients")
+        elif len(parts) == 3:
+            self.take(self.chunks)
+        else:
+            self.answer("BDAT", None, "250 2.0.0 chunk")
+
+    def on_rset(self, line):
+        self.say("250 2.0.0 ok")
+
+
+class Relay:
+    """script(connection, verb, value) -> a reply, DROP, HANG, or None for the usual reply. verb: CONNECT EHLO STARTTLS AUTH
+    MAIL RCPT DATA BDAT DOT QUIT. tls: an SSLContext; login: (user, password)."""
+
+    def __init__(self, script=None, tls=None, login=None, pipelining=True, chunking=False, port=None):
+        self.script = script
+        self.tls = tls
+        self.login = login
+        self.pipelining = pipelining
+        self.chunking = chunking
+        self.port = port or free_port()
+        self.lock = threading.Lock()
+        self.stopped = threading.Event()
+        self.mails = []  # accepted
+        self.seen = []  # all whose text was received
+        self.rcpts = []
+        self.connections = []
+        self.failures = []
+        self.listener = None
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.stop()
+
+    @property
+    def name(self):
+        return f"localhost:{self.port}"
+
+    def start(self):
+        self.stopped.clear()
+        self.listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+        threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
+        return self
+
+    def stop(self):
+        self.stopped.set()
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.socket.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self, listener):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection = Connection(self, client)
+                self.connections.append(connection)
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection):
+        try:
+            connection.run()
+        except (EOFError, ConnectionError, ssl.SSLError, TimeoutError) as end:
+            self.failures.append(end)
+        finally:
+            with contextlib.suppress(OSError):
+                connection.socket.close()
+
+    def to(self, address):
+        with self.lock:
+            return [mail for mail in self.mails if address in mail.recipients]
+
+    def wait(self, address, count=1, timeout=20.0):
+        return wait_for(lambda: (self.to(address) + [None] * count)[count - 1], timeout, f"mail {count} to {address}")
+
+
+def make_authority(folder):
+    """A certificate authority for tests."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days",
+                    "2", "-subj", "/CN=test authority", "-keyout", folder / "ca.key", "-out", folder / "ca.pem"],
+                   check=True, stderr=subprocess.DEVNULL)
+    return folder / "ca.pem"
+
+
+def make_tls(folder, names, days=2, sign=True):
+    """A server's context with a certificate for names ("DNS:localhost"), signed by the folder's authority or by itself."""
+    stem = folder / re.sub(r"[^a-z0-9]", "-", f"{names}{days}{sign}".lower())
+    key, request, certificate = (stem.with_suffix(suffix) for suffix in (".key", ".csr", ".pem"))
+    extensions = stem.with_suffix(".ext")
+    extensions.write_text(f"subjectAltName={names}\n")
+    subprocess.run(["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj",
+                    "/CN=relay", "-keyout", key, "-out", request], check=True, stderr=subprocess.DEVNULL)
+    signer = ["-CA", folder / "ca.pem", "-CAkey", folder / "ca.key", "-CAcreateserial"] if sign else ["-signkey", key]
+    subprocess.run(["openssl", "x509", "-req", "-in", request, "-days", str(days), "-extfile", extensions, "-out", certificate,
+                    *signer], check=True, stderr=subprocess.DEVNULL)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
