@@ -20,10 +20,11 @@ RUN apt-get update \
     ca-certificates libesmtp6 libfcgi-bin libfcgi0ldbl libidn2-0 libjansson4 libpq5 libreadline8 libsodium23 \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/debconf/*-old /var/log/apt /var/log/dpkg.log \
     /usr/share/doc/* /usr/share/man/*
-# Volumes take their owner from these folders: sockets and the certificate are for the group, secrets for the user alone.
+# Volumes take owner and mode from these folders: secrets are for the user alone, sockets for its group, which nginx is in.
 RUN groupadd --gid 10001 otp && useradd --uid 10001 --gid otp --no-create-home --home-dir / --shell /usr/sbin/nologin otp \
  && install -d -o otp -g otp -m 0700 /secrets /secrets/generate /secrets/validate /secrets/worker \
- && install -d -o otp -g otp -m 0750 /run/otpd /run/otpd/generate /run/otpd/validate /tls
+ && install -d -o otp -g otp -m 0750 /run/otpd /run/otpd/generate /run/otpd/validate \
+ && install -d -o otp -g otp -m 0755 /tls
 COPY --from=build /out/ /
 COPY compose/setup /usr/bin/otp-setup
 USER 10001:10001
