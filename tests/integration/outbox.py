@@ -3,7 +3,7 @@ import ctypes
 import secrets
 import uuid
 
-from stack import address_of, code_mac, make_token, sodium, token_id, wait_for
+from stack import NotReady, address_of, code_mac, make_token, sodium, token_id, wait_for
 
 SODIUM = sodium()
 
@@ -34,7 +34,7 @@ def queue(stack, email=None, code="123456", locale=None, lifetime=600.0, key=1, 
         token = make_token()
         row_id = token_id(token)
         ids.append(row_id)
-        rows.append((row_id, email or address_of("mail"), code_mac(stack.pepper(), token, code), lifetime,
+        rows.append((row_id, address_of("mail") if email is None else email, code_mac(stack.pepper(), token, code), lifetime,
                      sealer.seal(row_id, code) if sealed is None else sealed, key, locale))
     with stack.postgres.connect() as connection, connection.transaction():
         cursor = connection.cursor()
@@ -57,7 +57,10 @@ def mail_row(stack, row_id):
 
 
 def wait_state(stack, row_id, state, timeout=20.0):
-    wait_for(lambda: mail_row(stack, row_id)["state"] == state, timeout, f"{row_id} to be {state}: {mail_row(stack, row_id)}")
+    try:
+        wait_for(lambda: mail_row(stack, row_id)["state"] == state, timeout)
+    except NotReady:
+        raise NotReady(f"not {state} after {timeout} s: {mail_row(stack, row_id)}") from None
     return mail_row(stack, row_id)
 
 

@@ -275,7 +275,7 @@ def test_mail_that_comes_too_late_expires(database):
     """Nothing is sent with too little life left; the sealed code is erased."""
     with Relay() as relay, worker(database, relay):
         [row_id] = queue(database, "jane@example.com", lifetime=600)
-        relay.wait("jane@example.com")
+        wait_state(database, row_id, "sent")
         database.query("update otp.mail set state = 'queued', sealed = 'x', next_attempt_at = clock_timestamp(),"
                        " give_up_at = clock_timestamp() where id = %s", row_id)
         row = wait_state(database, row_id, "expired")
