@@ -14,10 +14,13 @@
 /* A request waits in the queue, then at the database; both together stay under the 3 s that are promised. */
 #define QUEUE_MS 1000
 #define CALL_MS 1900
+#define START_MS 2000
 #define NOTIFY_MS 20 /* at most one wake-up in this time */
-#define DRAIN_MS \
-	12000 /* after it, idle connections are closed; nginx leaves them within keepalive_time + keepalive_timeout */
 #define RETRY_AFTER_SECONDS 1
+
+/* A stopping responder closes idle connections only after this: nginx leaves them within keepalive_time and
+   keepalive_timeout (nginx/upstream.conf). */
+#define DRAIN_MS 12000
 
 struct done {
 	struct batch_item *item;
@@ -375,6 +378,20 @@ static void on_request(void *context, struct fcgi_request *request)
 
 /* --- The life of the process --- */
 
+/* Connects before the socket is taken over from a predecessor, who can still serve. If the first try fails or takes too
+   long, requests are answered all the same, by 503. */
+static void await_database(struct server *server)
+{
+	uint64_t until_ms = loop_now_ms(server->loop) + START_MS;
+
+	db_start(server->db);
+	while (db_is_connecting(server->db) && loop_now_ms(server->loop) < until_ms &&
+	       loop_stop_count(server->loop) == 0) {
+		loop_round(server->loop, (int)(until_ms - loop_now_ms(server->loop)));
+		db_tick(server->db, loop_now_ms(server->loop));
+	}
+}
+
 static bool open_server(struct server *server)
 {
 	const struct config *config = server->config;
@@ -395,6 +412,7 @@ static bool open_server(struct server *server)
 	}
 	db_attach(server->db, server->loop);
 	http_start();
+	await_database(server);
 	if (listener_open(config->listen, &listener) != RESULT_OK)
 		return false;
 	server->fcgi = fcgi_new(server->loop, listener, server->responder->job_bytes, on_request, server);
