@@ -58,9 +58,9 @@ begin
         select id, code, mail_key, locale, moment, give_up from admitted
     )
     select ask.ord,
-           case when admitted.ord is not null then 0
+           case when ask.ord in (select ord from admitted) then 0
                 else otp.retry_after(ask.quota, moment, resend_seconds, per_hour, per_day) end
-      from ask left join admitted using (ord);
+      from ask;
 end
 $$;
 
@@ -122,13 +122,12 @@ begin
            and c.expires_at > clock_timestamp()
         returning ask.ord, c.used_at is not null as valid, c.max_attempts - c.attempts as attempts_left, c.email
     )
-    select ask.ord,
-           case when e.valid then 'valid'
-                when e.ord is not null then 'wrong_password'
-                else otp.refusal(ask.id) end,
-           e.attempts_left::integer,
-           case when e.valid then e.email end
-      from ask left join evaluated e using (ord);
+    select ord, case when valid then 'valid' else 'wrong_password' end, attempts_left::integer, case when valid then email end
+      from evaluated
+    union all
+    select ord, otp.refusal(id), null, null
+      from ask
+     where ord not in (select ord from evaluated);
 end
 $$;
 
