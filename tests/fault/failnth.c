@@ -1,6 +1,7 @@
 /* failnth.c: preloaded into a program: makes the Nth call of one chosen function fail, as a machine in trouble would.
-   FAIL_FUNCTION: the name of one of the functions below; the counting starts when the file FAIL_ARM names appears, its content is N (from 1), and a second number, if any, how
-   many calls in a row fail. Each failure is written to FAIL_LOG. */
+   FAIL_FUNCTION: the name of one of the functions below; the counting starts when the file FAIL_ARM names appears, its
+   content is N (from 1), and a second number, if any, how many calls in a row fail. Each failure is written to
+   FAIL_LOG. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -69,7 +70,10 @@ static int fails(const char *name)
 	return yes;
 }
 
-#define REAL(name) static __typeof__(name) *real; if (real == NULL) real = (__typeof__(name) *)dlsym(RTLD_NEXT, #name)
+#define REAL(name)                     \
+	static __typeof__(name) *real; \
+	if (real == NULL)              \
+	real = (__typeof__(name) *)dlsym(RTLD_NEXT, #name)
 
 extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t count, size_t size);
