@@ -14,6 +14,7 @@ struct outbox {
 	struct db *db;
 	struct db_params *params;
 	const struct secret_keys *keys;
+	struct seal_opener opener[SECRET_KEYS_MAX]; /* of each key */
 };
 
 enum { CLAIM, SETTLE, SWEEP, SWEEP_QUOTA };
@@ -45,6 +46,8 @@ struct outbox *outbox_new(const char *database_url, const struct secret_keys *ke
 	if (outbox == NULL)
 		return NULL;
 	outbox->keys = keys;
+	for (size_t i = 0; i < keys->count; i++)
+		seal_opener_init(&outbox->opener[i], keys->key[i]);
 	outbox->params = db_params_new();
 	outbox->db = db_new(database_url, "otp-worker", statements);
 	if (outbox->params == NULL || outbox->db == NULL) {
@@ -63,6 +66,8 @@ void outbox_free(struct outbox *outbox)
 		db_free(outbox->db);
 	if (outbox->params != NULL)
 		db_params_free(outbox->params);
+	for (size_t i = 0; i < SECRET_KEYS_MAX; i++)
+		seal_opener_wipe(&outbox->opener[i]);
 	free(outbox);
 }
 
@@ -101,13 +106,13 @@ static bool copy_text(const struct db_rows *rows, size_t row, int column, char *
 }
 
 /* Opens the code with the key of that number. Our own words say why it cannot be. */
-static enum result open_code(const struct secret_keys *keys, struct outbox_mail *mail, int key,
-			     const unsigned char *sealed, size_t length)
+static enum result open_code(struct outbox *outbox, struct outbox_mail *mail, int key, const unsigned char *sealed,
+			     size_t length)
 {
-	for (size_t i = 0; i < keys->count; i++) {
-		if (keys->id[i] != key)
+	for (size_t i = 0; i < outbox->keys->count; i++) {
+		if (outbox->keys->id[i] != key)
 			continue;
-		if (seal_open(mail->code, sealed, length, mail->id, keys->key[i]) == RESULT_OK)
+		if (seal_opener_open(&outbox->opener[i], mail->code, sealed, length, mail->id) == RESULT_OK)
 			return RESULT_OK;
 		reply_say(&mail->reply, "the sealed code cannot be opened");
 		return RESULT_INVALID;
@@ -139,7 +144,7 @@ static void read_content(struct outbox *outbox, const struct db_rows *rows, size
 	    address_parse(&address, mail->email, strlen(mail->email)) != RESULT_OK) {
 		mail->outcome = OUTBOX_FAILED;
 		reply_say(&mail->reply, "the address cannot be mailed");
-	} else if (open_code(outbox->keys, mail, key, sealed, length) != RESULT_OK) {
+	} else if (open_code(outbox, mail, key, sealed, length) != RESULT_OK) {
 		/* The key may come back; nothing is sent after the code's time anyway. */
 		mail->outcome = OUTBOX_RETRY;
 		mail->retry_seconds = RETRY_UNREADABLE_SECONDS;

@@ -80,21 +80,60 @@ static bool is_padded_code(const unsigned char padded[static PADDED_BYTES])
 	return length >= CODE_MIN && length <= CODE_MAX && sodium_is_zero(padded + length, PADDED_BYTES - length);
 }
 
-enum result seal_open(char code[static CODE_MAX + 1], const unsigned char *sealed, size_t length,
-		      const unsigned char id[static TOKEN_ID_BYTES], const unsigned char private_key[static 32])
+void seal_opener_init(struct seal_opener *opener, const unsigned char private_key[static 32])
+{
+	memset(opener, 0, sizeof *opener);
+	memcpy(opener->private_key, private_key, sizeof opener->private_key);
+}
+
+void seal_opener_wipe(struct seal_opener *opener)
+{
+	sodium_memzero(opener, sizeof *opener);
+}
+
+/* The key shared with this sender (untrusted); NULL: it is no curve point. */
+static const unsigned char *find_shared(struct seal_opener *opener, const unsigned char *sender)
+{
+	size_t slot = opener->next;
+	for (size_t i = 0; i < SEAL_SENDERS; i++)
+		if (memcmp(opener->known[i].sender, sender, crypto_box_PUBLICKEYBYTES) == 0 &&
+		    !sodium_is_zero(sender, crypto_box_PUBLICKEYBYTES))
+			return opener->known[i].shared;
+	memset(opener->known[slot].sender, 0, sizeof opener->known[slot].sender);
+	if (crypto_box_beforenm(opener->known[slot].shared, sender, opener->private_key) != 0)
+		return NULL;
+	memcpy(opener->known[slot].sender, sender, crypto_box_PUBLICKEYBYTES);
+	opener->next = (slot + 1) % SEAL_SENDERS;
+	return opener->known[slot].shared;
+}
+
+enum result seal_opener_open(struct seal_opener *opener, char code[static CODE_MAX + 1], const unsigned char *sealed,
+			     size_t length, const unsigned char id[static TOKEN_ID_BYTES])
 {
 	unsigned char padded[PADDED_BYTES];
 	unsigned char nonce[crypto_box_NONCEBYTES];
 	enum result result = RESULT_INVALID;
 	if (sealed == NULL || length != SEAL_BYTES)
 		return RESULT_INVALID;
+	const unsigned char *shared = find_shared(opener, sealed);
 	make_nonce(nonce, id);
-	if (crypto_box_open_easy(padded, sealed + crypto_box_PUBLICKEYBYTES, length - crypto_box_PUBLICKEYBYTES, nonce,
-				 sealed, private_key) == 0 &&
+	if (shared != NULL &&
+	    crypto_box_open_easy_afternm(padded, sealed + crypto_box_PUBLICKEYBYTES, length - crypto_box_PUBLICKEYBYTES,
+					 nonce, shared) == 0 &&
 	    is_padded_code(padded)) {
 		memcpy(code, padded, CODE_MAX + 1);
 		result = RESULT_OK;
 	}
 	sodium_memzero(padded, sizeof padded);
+	return result;
+}
+
+enum result seal_open(char code[static CODE_MAX + 1], const unsigned char *sealed, size_t length,
+		      const unsigned char id[static TOKEN_ID_BYTES], const unsigned char private_key[static 32])
+{
+	struct seal_opener opener;
+	seal_opener_init(&opener, private_key);
+	enum result result = seal_opener_open(&opener, code, sealed, length, id);
+	seal_opener_wipe(&opener);
 	return result;
 }

@@ -271,6 +271,16 @@ def test_wake_up_is_prompt(database):
     assert statistics.median(delays) < 0.05, delays
 
 
+def test_request_to_delivery_is_prompt(stack):
+    """The same from the POST, through nginx, responder and worker."""
+    delays = []
+    for number in range(21):
+        before = time.time()
+        assert stack.generate(f"user{number}@example.com").status == 200
+        delays.append(stack.smtp.wait(f"user{number}@example.com").when - before)
+    assert statistics.median(delays) < 0.05, delays
+
+
 def test_mail_that_comes_too_late_expires(database):
     """Nothing is sent with too little life left; the sealed code is erased."""
     with Relay() as relay, worker(database, relay):

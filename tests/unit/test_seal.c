@@ -41,6 +41,32 @@ static void every_code_comes_back(void **state)
 	}
 }
 
+/* More senders than an opener keeps, coming and going; a wrong one in between spoils nothing. */
+static void an_opener_serves_many_senders(void **state)
+{
+	(void)state;
+	struct sealer senders[SEAL_SENDERS + 2];
+	struct seal_opener opener;
+	unsigned char sealed[SEAL_BYTES], zeros[SEAL_BYTES] = {0};
+	char code[CODE_MAX + 1], opened[CODE_MAX + 1];
+	seal_opener_init(&opener, private_key);
+	for (size_t i = 0; i < SEAL_SENDERS + 2; i++)
+		sealer_init(&senders[i], public_key);
+	for (int i = 0; i < 500; i++) {
+		struct sealer *sender = &senders[secret_uniform(i < 250 ? SEAL_SENDERS : SEAL_SENDERS + 2)];
+		code_make(code, CODE_MAX, secret_uniform);
+		secret_random(id, sizeof id);
+		assert_int_equal(seal_code(sender, sealed, id, code, (uint64_t)i * 1000), RESULT_OK);
+		assert_int_equal(seal_opener_open(&opener, opened, zeros, sizeof zeros, id), RESULT_INVALID);
+		assert_int_equal(seal_opener_open(&opener, opened, sealed, sizeof sealed - 1, id), RESULT_INVALID);
+		assert_int_equal(seal_opener_open(&opener, opened, sealed, sizeof sealed, id), RESULT_OK);
+		assert_string_equal(opened, code);
+		sealed[i % (int)SEAL_BYTES] ^= 1;
+		assert_int_equal(seal_opener_open(&opener, opened, sealed, sizeof sealed, id), RESULT_INVALID);
+	}
+	seal_opener_wipe(&opener);
+}
+
 static void a_golden_seal_opens(void **state)
 {
 	(void)state;
@@ -178,6 +204,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup(every_code_comes_back, make_keys),
 	    cmocka_unit_test_setup(a_golden_seal_opens, make_keys),
+	    cmocka_unit_test_setup(an_opener_serves_many_senders, make_keys),
 	    cmocka_unit_test_setup(any_change_is_noticed, make_keys),
 	    cmocka_unit_test_setup(a_longer_seal_is_refused_even_if_well_made, make_keys),
 	    cmocka_unit_test_setup(another_key_opens_nothing, make_keys),
