@@ -180,30 +180,43 @@ static bool must_quote(char byte, char next)
 	return byte == '=' || byte < 0x20 || byte > 0x7E || (byte == ' ' && next == '\n');
 }
 
+/* How many bytes of text, up to room, stand as they are. */
+static size_t plain_run(const char *text, size_t length, size_t room)
+{
+	size_t run = 0;
+
+	while (run < length && run < room && !must_quote(text[run], run + 1 < length ? text[run + 1] : '\n'))
+		run++;
+	return run;
+}
+
 /* Quoted-printable of text with LF line ends; it ends with a line end. */
 static void put_quoted(struct page *page, const char *text, size_t length)
 {
 	static const char hex[] = "0123456789ABCDEF";
 	size_t column = 0;
 
-	for (size_t i = 0; i < length; i++) {
-		char byte = text[i];
-		unsigned char value = (unsigned char)byte;
-		char code[3] = {'=', hex[value >> 4], hex[value & 15]};
-		bool quote = must_quote(byte, i + 1 < length ? text[i + 1] : '\n');
-		size_t width = quote ? sizeof code : 1;
+	for (size_t i = 0; i < length;) {
+		size_t run = plain_run(text + i, length - i, QUOTED_LINE - 1 - column);
+		unsigned char byte = (unsigned char)text[i];
+		char code[3] = {'=', hex[byte >> 4], hex[byte & 15]};
 
-		if (byte == '\n') {
+		if (run > 0) {
+			put_bytes(page, text + i, run);
+			column += run;
+			i += run;
+		} else if (byte == '\n') {
 			put(page, "\r\n");
 			column = 0;
-			continue;
-		}
-		if (column + width >= QUOTED_LINE) {
+			i++;
+		} else if (column + sizeof code >= QUOTED_LINE) {
 			put(page, "=\r\n");
 			column = 0;
+		} else {
+			put_bytes(page, code, sizeof code);
+			column += sizeof code;
+			i++;
 		}
-		put_bytes(page, quote ? code : &byte, width);
-		column += width;
 	}
 	if (column > 0)
 		put(page, "\r\n");
