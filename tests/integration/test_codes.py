@@ -1,11 +1,12 @@
 """A1, A2, A7, A8, A9, A10, A11, A15: codes, tokens and addresses through the whole stack."""
+import base64
 import json
 import re
 import threading
 
 import pytest
 
-from stack import BUILD, address_of, make_token, sodium, token_id, token_raw, wait_for
+from stack import BUILD, address_of, code_mac, make_token, sodium, token_id, token_raw, wait_for
 from swarm import Swarm
 
 JSON = ["Content-Type: application/json"]
@@ -87,6 +88,20 @@ def test_a2_a_token_has_one_spelling(stack):
     for other in (*twins, token + "=", token + " ", " " + token, token + "\n", token[:-1], token + "A",
                   token.replace("-", "+").replace("_", "/") + "="):
         assert stack.validate(other, "123456").error == "unknown_token", other
+    assert stack.validate(token, "123456").status == 200
+
+
+def test_a2_no_spelling_outside_ascii(stack):
+    """A2: libsodium 1.0.18 reads bytes above 0x7F as the digit "_": a character of two such bytes must not stand for two."""
+    raw = bytearray(token_raw(make_token()))
+    raw[9:12] = b"\xff\xff\xff"  # written "____"
+    token = base64.urlsafe_b64encode(bytes(raw)).rstrip(b"=").decode()
+    assert "__" in token
+    stack.query("insert into otp.challenge (id, email, code_mac, mac_key, max_attempts, created_at, expires_at) values"
+                " (%s, 'a@example.com', %s, 1, 5, clock_timestamp(), clock_timestamp() + interval '600 s')", token_id(token),
+                code_mac(stack.pepper(), token, "123456"))
+    assert stack.validate(token.replace("__", "\u00e9", 1), "123456").error == "unknown_token"
+    assert stack.challenge(token)["attempts"] == 0
     assert stack.validate(token, "123456").status == 200
 
 
