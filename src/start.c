@@ -11,7 +11,8 @@
 /* Everything that can be wrong before the first request, with no side effect: what --check does. */
 static bool is_sound(enum program program, struct config *config, struct secret *secret)
 {
-	if (config_read(config, program) != RESULT_OK)
+	/* libpq looks host names up in the middle of the loop: a resolver that is away must not hold it for long. */
+	if (setenv("RES_OPTIONS", "timeout:1 attempts:1", 0) != 0 || config_read(config, program) != RESULT_OK)
 		return false;
 	log_start(config_program_name(program), config->log_level);
 	return secret_start() == RESULT_OK && db_check(config->database_url) == RESULT_OK &&

@@ -248,7 +248,7 @@ def test_a10_hostile_addresses_never_make_a_second_recipient(stack):
     wait_for(lambda: len(stack.smtp.mails) == len(accepted) + 1, 15, "the mails")
     assert len(stack.smtp.rcpts) == len(accepted) + 1
     for mail in stack.smtp.mails:
-        assert len(mail.recipients) == 1 and "b@" not in mail.recipients[0]
+        assert len(mail.recipients) == 1 and not mail.recipients[0].startswith("b@")
         assert all(ord(c) > 32 and c not in '<>(),;:\\"[]' for c in mail.recipients[0])
 
 
