@@ -198,16 +198,25 @@ def test_second_relay_takes_over(database):
 
 # --- Time ---
 
-def test_silent_relay_times_out(database):
+@pytest.mark.parametrize("verb", ["CONNECT", "MAIL", "RCPT"])
+def test_silent_relay_times_out(database, verb):
     """A command is answered within 10 s or the attempt is over."""
-    with Relay(only("RCPT", HANG, 1)) as relay, worker(database, relay):
+    with Relay(only(verb, HANG, 1)) as relay, worker(database, relay):
         start = time.monotonic()
         [row_id] = queue(database, "jane@example.com")
-        row = wait_reply(database, row_id, 20)
+        row = wait_reply(database, row_id)
         assert 9 < time.monotonic() - start < 15
         assert row["state"] == "queued"
         due_now(database, row_id)
         wait_state(database, row_id, "sent")
+
+
+def test_silence_after_quit_delays_nothing(database):
+    """What was sent is recorded without waiting long for the relay's farewell."""
+    with Relay(only("QUIT", HANG)) as relay, worker(database, relay):
+        [row_id] = queue(database, "jane@example.com")
+        relay.wait("jane@example.com")
+        wait_state(database, row_id, "sent", 5)
 
 
 def test_dripping_relay_is_cut_before_the_lease_ends(database):
