@@ -22,9 +22,9 @@ RUN apt-get update \
     /usr/share/doc/* /usr/share/man/*
 # Volumes take owner and mode from these folders: secrets are for the user alone, sockets for its group, which nginx is in.
 RUN groupadd --gid 10001 otp && useradd --uid 10001 --gid otp --no-create-home --home-dir / --shell /usr/sbin/nologin otp \
- && install -d -o otp -g otp -m 0700 /secrets /secrets/generate /secrets/validate /secrets/worker \
- && install -d -o otp -g otp -m 0750 /run/otpd /run/otpd/generate /run/otpd/validate \
- && install -d -o otp -g otp -m 0755 /tls
+ && install -d -o otp -g otp -m 0755 /secrets /tls \
+ && install -d -o otp -g otp -m 0700 /secrets/generate /secrets/validate /secrets/worker \
+ && install -d -o otp -g otp -m 0750 /secrets/database /run/otpd /run/otpd/generate /run/otpd/validate
 COPY --from=build /out/ /
 COPY compose/setup /usr/bin/otp-setup
 USER 10001:10001

@@ -24,9 +24,9 @@ LASTING = ["db", "generate", "validate", "worker", "nginx", "mail"]
 IMAGE_MB_MAX = 40
 VOLUMES = {
     "db": {"db_data", "db_socket"},
-    "generate": {"run_generate", "secrets_generate"},
-    "validate": {"run_validate", "secrets_validate"},
-    "worker": {"secrets_worker"},
+    "generate": {"db_socket", "run_generate", "secrets_generate"},
+    "validate": {"db_socket", "run_validate", "secrets_validate"},
+    "worker": {"db_socket", "secrets_worker"},
     "nginx": {"run_generate", "run_validate", "tls"},
     "mail": set(),
 }
@@ -39,7 +39,7 @@ WRITABLE = {
     "mail": {"/tmp"},
 }
 NETWORKS = {
-    "db": {"database"}, "generate": {"database"}, "validate": {"database"}, "worker": {"database", "mail"},
+    "db": {"none"}, "generate": {"none"}, "validate": {"none"}, "worker": {"mail"},
     "nginx": {"web"}, "mail": {"mail", "web"},
 }
 
@@ -159,7 +159,7 @@ def test_up_needs_no_other_step(stack):
     """`up` in a clean clone, then generate -> mail -> validate over HTTPS with a certificate that verifies."""
     assert flow(stack.client(), "first@example.com") == (
         200, {"message": "Password validated successfully! Enjoy your access.", "email": "first@example.com"})
-    assert stack.container("setup")["State"]["ExitCode"] == 0
+    assert [stack.container(name)["State"]["ExitCode"] for name in ("secrets", "setup")] == [0, 0]
 
 
 def test_acceptance_suite(stack):
@@ -252,6 +252,16 @@ def test_hardening(stack, service):
     assert writable_paths(container["State"]["Pid"]) == WRITABLE[service]
 
 
+@pytest.mark.parametrize("service", ["secrets", "setup"])
+def test_one_shots_are_hardened_too(stack, service):
+    container = stack.container(service)
+    host = container["HostConfig"]
+    assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and not host["CapAdd"] and not host["Privileged"]
+    assert "no-new-privileges:true" in host["SecurityOpt"] and host["Memory"] and host["PidsLimit"]
+    assert host["NetworkMode"] == "none"
+    assert container["Config"]["User"] == {"secrets": "10001:10001", "setup": "999:10001"}[service]
+
+
 def writable_paths(pid):
     """Mounts that this process can write to as it is, but for what every container has (/proc, /dev, /sys)."""
     status = status_of(pid)
@@ -284,11 +294,17 @@ def test_only_two_ports_on_loopback(stack):
     assert "127.0.0.1:${HTTPS_PORT:-8443}:8443" in text and "127.0.0.1:${MAIL_PORT:-8025}:8025" in text
 
 
-def test_database_is_out_of_reach_of_nginx_and_mail(stack):
-    address = stack.container("db")["NetworkSettings"]["Networks"]["otpd_database"]["IPAddress"]
-    code = f"import socket; socket.create_connection(('{address}', 5432), 2)"
-    with pytest.raises(AssertionError, match="timed out|unreachable"):
-        stack.compose("exec", "-T", "mail", "/usr/bin/python3", "-c", code)
+def test_each_program_is_only_itself_to_the_database(stack):
+    """Nothing listens on a network, a program's password opens its own role only, and none is superuser."""
+    assert stack.sql("show listen_addresses") == ""
+    script = """
+        psql -XAtwq "$DATABASE_URL" -c "select current_user"
+        for role in postgres otp_admin otp_generate otp_validate otp_worker; do
+            psql -XAtwq "host=/db dbname=otp user=$role passfile=/secrets/pgpass" -c "select 'as', current_user" || true
+        done 2> /dev/null"""
+    for program in ("generate", "validate", "worker"):
+        output = stack.compose("run", "--rm", "-T", "--no-deps", program, "sh", "-c", script).splitlines()
+        assert [line for line in output if line.startswith(("otp_", "as|"))] == [f"otp_{program}", f"as|otp_{program}"]
 
 
 def test_no_secret_shows(stack):
@@ -315,7 +331,8 @@ def test_no_secret_shows(stack):
     assert {path.name for path in stack.volume("secrets_generate").iterdir()} == {"pepper-1", "mail-1.pub", "pgpass"}
     assert {path.name for path in stack.volume("secrets_validate").iterdir()} == {"pepper-1", "pgpass"}
     assert {path.name for path in stack.volume("secrets_worker").iterdir()} == {"mail-1.key", "pgpass"}
-    assert (stack.volume("tls") / "key.pem").stat().st_mode & 0o777 == 0o440
+    for path in [*stack.volume("secrets_database").iterdir(), stack.volume("tls") / "key.pem"]:
+        assert (path.stat().st_mode & 0o777, path.stat().st_uid, path.stat().st_gid) == (0o440, 10001, 10001), path
 
 
 def layers(engine, image, folder):
@@ -434,7 +451,7 @@ def test_setup_is_idempotent(stack):
     first = stack.container("setup")["State"]["StartedAt"]
     stack.up()
     assert stack.container("setup")["State"]["StartedAt"] > first
-    assert stack.container("setup")["State"]["ExitCode"] == 0
+    assert [stack.container(name)["State"]["ExitCode"] for name in ("secrets", "setup")] == [0, 0]
     assert stack.secrets() == secrets
     assert [stack.container(service)["Id"] for service in LASTING] == identifiers
     assert flow(stack.client(), "again@example.com")[0] == 200
@@ -447,6 +464,9 @@ def test_data_survives_down_and_up_and_a_migration(stack):
     assert status == 200
     code = client.wait_for_code("survivor@example.com", 20)
     secrets = stack.secrets()
+    stack.compose("stop")
+    for service in LASTING:
+        assert stack.container(service)["State"]["ExitCode"] == 0, f"{service} had to be killed"
     stack.compose("down")
     assert stack.engine.docker("ps", "-aq") == ""
     assert stack.secrets() == secrets
