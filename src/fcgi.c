@@ -24,7 +24,8 @@ struct fcgi_request {
 	FCGX_Request fcgx;
 	struct loop_watch watch;
 	struct fcgi_server *server;
-	struct fcgi_request *next; /* in the list of free or retired ones */
+	struct fcgi_request *next;    /* in the list of free or retired ones */
+	struct fcgi_request *sibling; /* in the list of all */
 	enum result body_result;
 	size_t body_length;
 	bool busy; /* its request is not answered yet */
@@ -41,6 +42,7 @@ struct fcgi_server {
 	size_t data_bytes;
 	fcgi_handler *handler;
 	void *context;
+	struct fcgi_request *all;
 	struct fcgi_request *free;    /* ready for use */
 	struct fcgi_request *retired; /* ended in this round: events for them may still be waiting */
 	size_t connections;
@@ -190,6 +192,8 @@ static struct fcgi_request *new_request(struct fcgi_server *server)
 	}
 	request = calloc(1, sizeof(*request) + server->data_bytes);
 	if (request != NULL) {
+		request->sibling = server->all;
+		server->all = request;
 		request->server = server;
 		request->watch = (struct loop_watch){.fd = -1, .handler = on_readable, .context = request};
 	}
@@ -312,11 +316,12 @@ void fcgi_free(struct fcgi_server *server)
 {
 	if (server == NULL)
 		return;
-	fcgi_tidy(server);
-	while (server->free != NULL) {
-		struct fcgi_request *request = server->free;
+	while (server->all != NULL) {
+		struct fcgi_request *request = server->all;
 
-		server->free = request->next;
+		server->all = request->sibling;
+		if (request->watch.fd >= 0)
+			close(request->watch.fd);
 		free(request);
 	}
 	free(server);
