@@ -308,7 +308,11 @@ enum result templates_load(struct templates *templates, const char *dir)
 	enum result result;
 
 	if (folder == NULL) {
-		complain(dir, 0, strerror(errno));
+		char reason[128];
+
+		(void)snprintf(reason, sizeof reason, "%s: set TEMPLATE_DIR to the folder of templates",
+			       strerror(errno));
+		complain(dir, 0, reason);
 		return RESULT_INVALID;
 	}
 	result = load_folders(&loaded, dir, folder);
