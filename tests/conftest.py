@@ -1,4 +1,5 @@
 """pytest fixtures: one stack per session, brought back to its usual state before each test."""
+import signal
 import sys
 from pathlib import Path
 
@@ -7,6 +8,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent / "integration"))
 
 from stack import Stack  # noqa: E402
+
+
+def pytest_configure(config):
+    """A pytest that is told to end ends like any program: its own processes are stopped on the way out."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 @pytest.fixture(scope="session")
