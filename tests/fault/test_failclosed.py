@@ -6,7 +6,7 @@ import pytest
 from stack import address_of, build_shared, is_sanitized, token_id, wait_for
 
 SHIM = Path(__file__).with_name("failnth.c")
-pytestmark = pytest.mark.skipif(is_sanitized(), reason="a preloaded allocator and ASan exclude each other")
+preloads = pytest.mark.skipif(is_sanitized(), reason="a preloaded allocator and ASan exclude each other")
 
 FUNCTIONS = ["malloc", "calloc", "read", "recv", "write", "send", "accept4", "epoll_ctl", "epoll_wait", "setsockopt"]
 CALLS = [1, 2, 3, 4, 5, 7, 10, 14, 20, 40]
@@ -49,6 +49,7 @@ class Broken:
             process.kill()
 
 
+@preloads
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a14_validate_fails_closed(stack, shim, function):
     """A14: each Nth call fails in turn while wrong and right codes are tried: a wrong code is never answered 200, a right
@@ -78,6 +79,7 @@ def test_a14_validate_fails_closed(stack, shim, function):
     assert failed > 0, f"{function} was never called: what does this test?"
 
 
+@preloads
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a14_p1_generate_is_all_or_nothing(stack, shim, function):
     """A14, P1: each Nth call fails in turn: every token that was returned has its challenge and its mail job."""
@@ -98,6 +100,7 @@ def test_a14_p1_generate_is_all_or_nothing(stack, shim, function):
     assert stack.query("select (select count(*) from otp.challenge) - (select count(*) from otp.mail)") == [(0,)]
 
 
+@preloads
 def test_a14_lasting_failures(stack, shim):
     """A14: when every allocation fails from one moment on, a wrong code still never succeeds."""
     for function in ("malloc", "calloc", "recv", "send", "write"):
