@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stack import address_of, give_to_service, is_sanitized, make_token, token_raw, wait_for
+from stack import address_of, is_sanitized, make_token, token_raw, wait_for
 
 
 def spellings(value):
@@ -163,4 +163,3 @@ def test_the_search_finds_what_is_there(stack):
     token = make_token()
     stack.query("insert into otp.address_quota values (%s, '{}')", token)
     assert any(form in stack.postgres.dump() for form in spellings(token))
-    give_to_service(stack.folder / "tmp")
