@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -100,18 +101,22 @@ class Bed(harness.Stack):
         key = "('0' || to_hex(%(base)s::bigint + i / 32) || '0' || (1000000000000000000 + i * 104729)::text)::uuid"
         rows = "from generate_series(1, %(count)s::bigint) i"
         address = "substr(md5(%(name)s || i), 1, 16) || '@example.com'"
-        values = {"base": base, "count": count, "name": name, "lifetime": lifetime}
-        with self.postgres.connect(dbname=dbname) as connection:
-            for statement in (
-                    "insert into otp.challenge (id, email, code_mac, mac_key, max_attempts, created_at, expires_at)"
-                    f" select {key}, {address}, sha256(int8send(i)), 1, 5, {created},"
-                    f" {created} + make_interval(secs => %(lifetime)s) {rows}",
-                    "insert into otp.mail (id, mail_key, state, attempts, next_attempt_at, give_up_at, last_reply, sent_at)"
-                    f" select {key}, 1, 'sent', 1, {created}, {created}, '250 2.0.0 Ok', {created} {rows}",
-                    f"insert into otp.address_quota (address, sent) select {address}, array[{created}] {rows}"):
-                connection.execute(statement, values)
-            for table in TABLES:
+        parameters = {"base": base, "count": count, "name": name, "lifetime": lifetime}
+
+        def store(table, columns, values):
+            with self.postgres.connect(dbname=dbname) as connection:
+                connection.execute(f"insert into {table} ({columns}) select {values} {rows}", parameters)
                 connection.execute(f"vacuum (analyze) {table}")
+
+        with ThreadPoolExecutor() as pool:
+            for done in [
+                    pool.submit(store, "otp.challenge", "id, email, code_mac, mac_key, max_attempts, created_at, expires_at",
+                                f"{key}, {address}, sha256(int8send(i)), 1, 5, {created},"
+                                f" {created} + make_interval(secs => %(lifetime)s)"),
+                    pool.submit(store, "otp.mail", "id, mail_key, state, attempts, next_attempt_at, give_up_at, last_reply, sent_at",
+                                f"{key}, 1, 'sent', 1, {created}, {created}, '250 2.0.0 Ok', {created}"),
+                    pool.submit(store, "otp.address_quota", "address, sent", f"{address}, array[{created}]")]:
+                done.result()
 
     def empty(self, dbname="otp"):
         with self.postgres.connect(dbname=dbname) as connection:
@@ -156,6 +161,7 @@ class Bed(harness.Stack):
             path.unlink()
         start, end = min(calls)[0] + warm_up * 10**6, max(calls)[0]
         latencies = sorted(latency for moment, latency in calls if moment > start)
+        assert latencies, f"pgbench stood still:\n{done.stdout}"
         return {"rps": len(latencies) / (end - start) * 10**6, "p50_ms": latencies[len(latencies) // 2] / 1000,
                 "p99_ms": latencies[len(latencies) * 99 // 100] / 1000}
 

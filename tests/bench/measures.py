@@ -70,7 +70,8 @@ def live_rows(run, bed):
             bed.empty()
             tokens[dbname] = bed.plant_tokens(tokens_count)
         bed.checkpoint()
-        return bed.wrk(kind, 64, run.long_seconds, f"r{bed.next_serial()}", tokens[dbname])
+        run.wait_quiet()
+        return bed.wrk(kind, 64, run.seconds, f"r{bed.next_serial()}", tokens[dbname])
 
     figures = {}
     for kind in KINDS:
