@@ -209,7 +209,7 @@ def test_ways_to_stop_the_foreground(dev, way):
     else:
         foreground.send_signal(signal.SIGINT)
     output = foreground.communicate(timeout=60)[0]
-    assert "Stopped" in output
+    assert "Stopped" in output, f"status {foreground.returncode}: {output!r}"
     assert foreground.returncode == 0
     assert not any(is_running(pid) for pid in pids.values())
 
