@@ -26,8 +26,10 @@ class Dev:
                     "SMTP_PORT": str(free_port())}
 
     def start(self, *words, **env):
+        """As from a terminal: what runs in the background of a script, such as these tests may, ignores SIGINT."""
         return subprocess.Popen([ROOT / "dev", *words], env={**self.env, **env}, text=True, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
     def run(self, *words, status=0, **env):
         """Its output, once it has ended with this status."""
