@@ -108,7 +108,8 @@ begin
                                       then least(t.again, m.give_up_at - interval '1 minute')
                                       else t.again end
           from told t
-         where m.id = t.id and m.lease = t.lease and m.state = 'queued'
+         -- In a plan made while the queue was short, m.state = 'queued' would invite a walk over the queue's whole index.
+         where m.id = t.id and m.lease = t.lease and m.state::text = 'queued'
         returning t.ord
     )
     select ord, ord in (select ord from done) from told;
