@@ -28,36 +28,47 @@ enum result db_connect(struct db *db)
 	return db_is_up(db) ? RESULT_OK : RESULT_UNAVAILABLE;
 }
 
-struct call {
-	struct db *db;
-	struct db_rows *rows;
-	enum result result;
-	bool done;
-};
-
 static void on_answer(void *context, enum result result, const struct db_rows *rows)
 {
-	struct call *call = context;
+	struct db_call *call = context;
 
 	call->done = true;
 	call->result = result;
 	call->rows = rows != NULL ? db_take_rows(call->db) : NULL;
 }
 
-enum result db_call(struct db *db, size_t statement, const struct db_params *params, struct db_rows **rows)
+enum result db_call_begin(struct db *db, size_t statement, const struct db_params *params, struct db_call *call)
 {
-	struct call call = {.db = db};
-	enum result sent = db_send(db, statement, params, CALL_MS, on_answer, &call);
+	enum result sent;
 
+	*call = (struct db_call){.db = db};
+	sent = db_send(db, statement, params, CALL_MS, on_answer, call);
 	if (sent != RESULT_OK)
 		return sent;
-	while (!call.done)
+	/* Nobody will send the rest before db_call_end. */
+	while (!call->done && (db_poll_events(db) & POLLOUT) != 0)
 		wait_once(db);
-	if (rows != NULL && call.result == RESULT_OK)
-		*rows = call.rows;
+	return RESULT_OK;
+}
+
+enum result db_call_end(struct db_call *call, struct db_rows **rows)
+{
+	while (!call->done)
+		wait_once(call->db);
+	if (rows != NULL && call->result == RESULT_OK)
+		*rows = call->rows;
 	else
-		db_rows_free(call.rows);
-	return call.result;
+		db_rows_free(call->rows);
+	call->rows = NULL;
+	return call->result;
+}
+
+enum result db_call(struct db *db, size_t statement, const struct db_params *params, struct db_rows **rows)
+{
+	struct db_call call;
+	enum result begun = db_call_begin(db, statement, params, &call);
+
+	return begun == RESULT_OK ? db_call_end(&call, rows) : begun;
 }
 
 bool db_wait_notify(struct db *db, int timeout_ms, const sigset_t *mask)

@@ -16,6 +16,22 @@ OTP_MUST_CHECK enum result db_connect(struct db *db);
 OTP_MUST_CHECK enum result db_call(struct db *db, size_t statement, const struct db_params *params,
 				   struct db_rows **rows);
 
+/* A call under way. */
+struct db_call {
+	struct db *db;
+	struct db_rows *rows;
+	enum result result;
+	bool done;
+};
+
+/* The same in two halves, so that the server works while we do something else. The call is sent whole when
+   db_call_begin returns RESULT_OK; then db_call_end must follow, before anything else is asked of db; *call stays where
+   it is. Its patience is counted from the beginning, but an answer that is there by then is taken however late it is
+   fetched. */
+OTP_MUST_CHECK enum result db_call_begin(struct db *db, size_t statement, const struct db_params *params,
+					 struct db_call *call);
+OTP_MUST_CHECK enum result db_call_end(struct db_call *call, struct db_rows **rows);
+
 /* Sleeps until a notification, a signal, or timeout_ms; true if there was a notification. Signals are unblocked only
    while it sleeps, with mask (NULL: keep the current one). */
 bool db_wait_notify(struct db *db, int timeout_ms, const sigset_t *mask);

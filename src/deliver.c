@@ -19,20 +19,34 @@
 #define PAUSE_FIRST_MS 1000
 #define PAUSE_LAST_MS 10000
 
+/* While the queue is long and the relay quick, the next mails are claimed while those at hand are sent: so many that
+   the server's answer fits the socket, since it commits only when all is written, and no more row may be locked then.
+ */
+#define AHEAD_MAX 100U
+#define AHEAD_SESSION_MS 1000U
+
+/* Mails under one lease. */
+struct claim {
+	struct outbox_batch batch;
+	size_t asked; /* how many there could have been */
+	uint64_t start_ms;
+	uint64_t deadline_ms; /* nothing is sent after it */
+};
+
 struct run {
 	const struct deliver *deliver;
 	struct outbox *outbox;
 	size_t max;
 	int lease_seconds;
 	sigset_t awake; /* the mask while waiting: SIGTERM and SIGINT get through */
-	size_t count;
-	struct outbox_mail *mails;
-	size_t jobs; /* the sendable ones among them */
+	struct claim claim[2];
+	struct claim *at_hand; /* to be sent; the other one was sent and is to be settled, or empty */
+	uint64_t session_ms;   /* how long the last mails took to send */
+	size_t jobs;           /* the sendable ones at hand */
 	struct mail_job *job;
 	struct outbox_mail **mail_of; /* of each job */
 	char *text;                   /* MESSAGE_BYTES: the mail being sent */
-	uint64_t deadline_ms;
-	int pause_ms; /* after no relay could be used */
+	int pause_ms;                 /* after no relay could be used */
 };
 
 static volatile sig_atomic_t was_stopped;
@@ -81,7 +95,7 @@ static enum result compose(void *context, size_t index, const char **text, size_
 	enum result result;
 
 	/* The process may have been stopped for a while. */
-	if (clock_boot_ms() >= run->deadline_ms)
+	if (clock_boot_ms() >= run->at_hand->deadline_ms)
 		return RESULT_UNAVAILABLE;
 	memcpy(request.id, mail->id, sizeof request.id);
 	result = message_build(run->deliver->letterhead, &request, run->text, MESSAGE_BYTES, length);
@@ -162,25 +176,28 @@ static int next_pause_ms(int pause_ms)
 	return pause_ms * 2 > PAUSE_LAST_MS ? PAUSE_LAST_MS : pause_ms * 2;
 }
 
-/* Sends what was claimed; afterwards every mail has its outcome. */
+/* Sends what is at hand; afterwards every mail has its outcome. */
 static void send_all(struct run *run)
 {
 	const struct mail_source source = {.context = run, .compose = compose, .goes_on = goes_on};
+	struct outbox_batch *batch = &run->at_hand->batch;
+	uint64_t start_ms = clock_boot_ms();
 	enum result result = RESULT_OK;
 
 	run->jobs = 0;
-	for (size_t i = 0; i < run->count; i++) {
-		if (!run->mails[i].is_sendable)
+	for (size_t i = 0; i < batch->count; i++) {
+		if (!batch->mails[i].is_sendable)
 			continue;
-		run->mail_of[run->jobs] = &run->mails[i];
-		run->job[run->jobs++] = (struct mail_job){.recipient = run->mails[i].recipient};
+		run->mail_of[run->jobs] = &batch->mails[i];
+		run->job[run->jobs++] = (struct mail_job){.recipient = batch->mails[i].recipient};
 	}
 	if (run->jobs > 0 && !is_stopped())
-		result = mail_send(run->deliver->mail, run->job, run->jobs, &source, run->deadline_ms);
+		result = mail_send(run->deliver->mail, run->job, run->jobs, &source, run->at_hand->deadline_ms);
 	run->pause_ms = result == RESULT_OK ? 0 : next_pause_ms(run->pause_ms);
 	for (size_t i = 0; i < run->jobs; i++)
 		take_outcome(run->mail_of[i], &run->job[i]);
 	explicit_bzero(run->text, MESSAGE_BYTES);
+	run->session_ms = clock_boot_ms() - start_ms;
 }
 
 /* --- The loop --- */
@@ -193,69 +210,149 @@ static void sleep_ms(const struct run *run, int ms)
 		(void)ppoll(NULL, 0, &timeout, &run->awake);
 }
 
+static void report_lost(size_t lost)
+{
+	if (lost > 0)
+		log_event(LOG_WARNING, "lease_lost", LOG_NUMBER("mails", (long long)lost));
+}
+
 /* Records the outcomes, if need be again and again: while the database is away, nobody else can claim them either, and
    if somebody has, our lease is no longer valid and nothing is overwritten. */
-static void settle(struct run *run)
+static void settle(struct run *run, struct outbox_batch *batch)
 {
 	uint64_t give_up_ms = 0;
 
-	for (;;) {
+	while (batch->count > 0) {
 		size_t lost = 0;
 		enum result result = outbox_connect(run->outbox);
 
 		if (result == RESULT_OK)
-			result = outbox_settle(run->outbox, run->mails, run->count, &lost);
-		if (lost > 0)
-			log_event(LOG_WARNING, "lease_lost", LOG_NUMBER("mails", (long long)lost));
-		if (result == RESULT_OK || result == RESULT_FAULT)
-			return;
+			result = outbox_settle(run->outbox, batch, &lost);
+		report_lost(lost);
 		if (is_stopped() && give_up_ms == 0)
 			give_up_ms = clock_boot_ms() + SETTLE_AT_EXIT_MS;
-		if (give_up_ms != 0 && clock_boot_ms() >= give_up_ms) {
-			log_event(LOG_ERROR, "settle_failed", LOG_NUMBER("mails", (long long)run->count));
-			return;
+		if (result == RESULT_OK || result == RESULT_FAULT) {
+			outbox_batch_wipe(batch);
+		} else if (give_up_ms != 0 && clock_boot_ms() >= give_up_ms) {
+			log_event(LOG_ERROR, "settle_failed", LOG_NUMBER("mails", (long long)batch->count));
+			outbox_batch_wipe(batch);
+		} else {
+			(void)poll(NULL, 0, SETTLE_AGAIN_MS);
 		}
-		(void)poll(NULL, 0, SETTLE_AGAIN_MS);
 	}
 }
 
-/* One claim from begin to end. RESULT_OK: there may be more at once. */
-static enum result deliver_some(struct run *run)
+/* The claim that was sent, or is empty. */
+static struct claim *other(struct run *run)
 {
-	uint64_t start_ms = clock_boot_ms();
-	enum result result;
+	return run->at_hand == &run->claim[0] ? &run->claim[1] : &run->claim[0];
+}
 
-	run->count = 0;
-	result = outbox_claim(run->outbox, run->mails, run->max, run->lease_seconds, &run->count);
+/* Records what was sent and gives back what was not begun. */
+static void settle_all(struct run *run)
+{
+	settle(run, &other(run)->batch);
+	settle(run, &run->at_hand->batch);
+}
+
+/* Begins to settle a claim that was sent and to claim up to max mails in its place. */
+static enum result exchange_begin(struct run *run, struct claim *claim, size_t max)
+{
+	claim->asked = max;
+	claim->start_ms = clock_boot_ms();
+	claim->deadline_ms = claim->start_ms + (uint64_t)run->lease_seconds * 1000 - LEASE_MARGIN_MS;
+	return outbox_exchange_begin(run->outbox, &claim->batch, max, run->lease_seconds);
+}
+
+/* Whatever comes of it, the claim that was sent is settled then. */
+static enum result exchange_end(struct run *run, struct claim *claim, enum result begun)
+{
+	size_t lost = 0;
+	enum result result = begun == RESULT_OK ? outbox_exchange_end(run->outbox, &claim->batch, &lost) : begun;
+
+	report_lost(lost);
+	if (result != RESULT_OK)
+		settle(run, &claim->batch);
+	return result;
+}
+
+/* Settles what was sent and claims mails. RESULT_LIMITED: there are none. */
+static enum result claim_some(struct run *run)
+{
+	struct claim *claim = other(run);
+	enum result result = outbox_connect(run->outbox);
+
+	if (result == RESULT_OK)
+		result = exchange_begin(run, claim, run->max);
+	result = exchange_end(run, claim, result);
 	if (result != RESULT_OK)
 		return result;
-	if (run->count == 0)
-		return RESULT_LIMITED;
-	run->deadline_ms = start_ms + (uint64_t)run->lease_seconds * 1000 - LEASE_MARGIN_MS;
+	run->at_hand = claim;
+	return claim->batch.count > 0 ? RESULT_OK : RESULT_LIMITED;
+}
+
+/* How many mails to claim while those at hand are sent. 0 unless that pays: another process may have none to send. */
+static size_t count_ahead(const struct run *run)
+{
+	bool is_queue_long = run->at_hand->batch.count == run->at_hand->asked;
+
+	if (!is_queue_long || run->session_ms >= AHEAD_SESSION_MS || run->pause_ms > 0)
+		return 0;
+	return run->max < AHEAD_MAX ? run->max : AHEAD_MAX;
+}
+
+/* Sends what is at hand while the database settles what was sent before it and claims what comes after it. */
+static enum result send_some(struct run *run)
+{
+	struct claim *claim = other(run);
+	size_t ahead = count_ahead(run);
+	bool is_needed = claim->batch.count > 0 || ahead > 0;
+	enum result begun = is_needed ? exchange_begin(run, claim, ahead) : RESULT_OK;
+	enum result result = RESULT_OK;
+
 	send_all(run);
-	settle(run);
-	explicit_bzero(run->mails, run->count * sizeof *run->mails);
-	return RESULT_OK;
+	if (is_needed)
+		result = exchange_end(run, claim, begun);
+	run->at_hand = claim;
+	return result;
+}
+
+/* Claims and sends. RESULT_OK: there may be more at once. */
+static enum result deliver_some(struct run *run)
+{
+	enum result result = RESULT_OK;
+
+	/* The lease of what was claimed ahead must leave time for it. */
+	if (clock_boot_ms() > run->at_hand->start_ms + (uint64_t)run->lease_seconds * 1000 / 4)
+		settle(run, &run->at_hand->batch);
+	if (run->at_hand->batch.count == 0)
+		result = claim_some(run);
+	return result == RESULT_OK ? send_some(run) : result;
 }
 
 static bool allocate(struct run *run)
 {
 	run->outbox = outbox_new(run->deliver->config->database_url, &run->deliver->secret->mail_open);
-	run->mails = calloc(run->max, sizeof *run->mails);
 	run->job = calloc(run->max, sizeof *run->job);
 	run->mail_of = calloc(run->max, sizeof *run->mail_of);
 	run->text = malloc(MESSAGE_BYTES);
-	return run->outbox != NULL && run->mails != NULL && run->job != NULL && run->mail_of != NULL &&
-	       run->text != NULL;
+	for (size_t i = 0; i < 2; i++) {
+		run->claim[i].batch.size = run->max;
+		run->claim[i].batch.mails = calloc(run->max, sizeof *run->claim[i].batch.mails);
+	}
+	run->at_hand = &run->claim[0];
+	return run->outbox != NULL && run->job != NULL && run->mail_of != NULL && run->text != NULL &&
+	       run->claim[0].batch.mails != NULL && run->claim[1].batch.mails != NULL;
 }
 
 static void release(struct run *run)
 {
 	outbox_free(run->outbox);
-	free(run->mails);
 	free(run->job);
 	free((void *)run->mail_of);
 	free(run->text);
+	for (size_t i = 0; i < 2; i++)
+		free(run->claim[i].batch.mails);
 }
 
 static void watch_signals(struct run *run)
@@ -282,17 +379,16 @@ int deliver_run(const struct deliver *deliver)
 	}
 	watch_signals(&run);
 	while (!is_stopped()) {
-		enum result result = outbox_connect(run.outbox);
+		enum result result = deliver_some(&run);
 
-		if (result == RESULT_OK)
-			result = deliver_some(&run);
-		if (result == RESULT_OK && run.pause_ms > 0)
-			sleep_ms(&run, run.pause_ms);
-		else if (result == RESULT_LIMITED && !is_stopped())
+		if (result == RESULT_LIMITED && !is_stopped()) {
 			outbox_wait(run.outbox, POLL_MS, &run.awake);
-		else if (result != RESULT_OK)
-			sleep_ms(&run, POLL_MS);
+		} else if (result != RESULT_OK || run.pause_ms > 0) {
+			settle_all(&run);
+			sleep_ms(&run, result != RESULT_OK ? POLL_MS : run.pause_ms);
+		}
 	}
+	settle_all(&run);
 	status = EXIT_SUCCESS;
 out:
 	release(&run);

@@ -15,17 +15,21 @@ struct outbox {
 	struct db_params *params;
 	const struct secret_keys *keys;
 	struct seal_opener opener[SECRET_KEYS_MAX]; /* of each key */
+	struct db_call exchange;
 };
 
-enum { CLAIM, SETTLE, SWEEP, SWEEP_QUOTA };
+enum { EXCHANGE, SETTLE, SWEEP, SWEEP_QUOTA };
 
-/* Columns of CLAIM. */
-enum { ID, LEASE, EMAIL, LOCALE, SEALED, MAIL_KEY, CREATED_MS, EXPIRES_MS, ATTEMPTS };
+/* Columns of EXCHANGE. */
+enum { LOST, ID, LEASE, EMAIL, LOCALE, SEALED, MAIL_KEY, CREATED_MS, EXPIRES_MS, ATTEMPTS };
 
 static const struct db_statement statements[] = {
-    [CLAIM] = {"claim_mail",
-	       "select id, lease, email, locale, sealed, mail_key::integer, created_ms, expires_ms, attempts"
-	       " from otp.claim_mail($1, $2)"},
+    /* What is claimed hangs on what was settled: mails that are released are due again for the claim. */
+    [EXCHANGE] =
+	{"exchange_mail",
+	 "select lost, id, lease, email, locale, sealed, mail_key::integer, created_ms, expires_ms, attempts"
+	 " from (select count(*)::integer as lost from otp.settle_mail($1, $2, $3, $4, $5) where not settled) s"
+	 " left join lateral otp.claim_mail(case when lost >= 0 then $6::integer end, $7) on true"},
     [SETTLE] = {"settle_mail", "select count(*)::integer from otp.settle_mail($1, $2, $3, $4, $5) where not settled"},
     [SWEEP] = {"sweep", "select deleted, last from otp.sweep($1, $2, $3, $4)"},
     [SWEEP_QUOTA] = {"sweep_quota", "select deleted, next_block::integer from otp.sweep_quota($1::integer, $2)"},
@@ -79,6 +83,12 @@ enum result outbox_connect(struct outbox *outbox)
 void outbox_wait(struct outbox *outbox, int timeout_ms, const sigset_t *mask)
 {
 	(void)db_wait_notify(outbox->db, timeout_ms, mask);
+}
+
+void outbox_batch_wipe(struct outbox_batch *batch)
+{
+	explicit_bzero(batch->mails, batch->count * sizeof *batch->mails);
+	batch->count = 0;
 }
 
 /* --- Claims --- */
@@ -175,63 +185,42 @@ static enum result read_mail(struct outbox *outbox, const struct db_rows *rows, 
 	return RESULT_OK;
 }
 
-enum result outbox_claim(struct outbox *outbox, struct outbox_mail *mails, size_t max, int lease_seconds, size_t *count)
-{
-	struct db_rows *rows = NULL;
-	enum result result;
-	size_t found = 0;
-
-	db_params_reset(outbox->params);
-	db_add_int(outbox->params, (int32_t)max);
-	db_add_int(outbox->params, lease_seconds);
-	result = db_call(outbox->db, CLAIM, outbox->params, &rows);
-	if (result != RESULT_OK)
-		return result;
-	found = db_rows_count(rows);
-	if (found > max)
-		result = RESULT_FAULT;
-	for (size_t i = 0; i < found && result == RESULT_OK; i++)
-		result = read_mail(outbox, rows, i, &mails[i]);
-	db_rows_free(rows);
-	if (result == RESULT_OK)
-		*count = found;
-	return result;
-}
-
 /* --- Settlements --- */
 
-static void encode_settlement(struct db_params *params, const struct outbox_mail *mails, size_t count)
+static void encode_settlement(struct db_params *params, const struct outbox_batch *batch)
 {
+	const struct outbox_mail *mails = batch->mails;
+
 	db_params_reset(params);
 	db_array_begin(params, DB_UUID);
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < batch->count; i++)
 		db_array_bytes(params, mails[i].id, sizeof mails[i].id);
 	db_array_end(params);
 	db_array_begin(params, DB_UUID);
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < batch->count; i++)
 		db_array_bytes(params, mails[i].lease, sizeof mails[i].lease);
 	db_array_end(params);
 	db_array_begin(params, DB_TEXT);
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < batch->count; i++)
 		db_array_text(params, outcome_name[mails[i].outcome]);
 	db_array_end(params);
 	db_array_begin(params, DB_TEXT);
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < batch->count; i++)
 		db_array_text(params, mails[i].reply.text[0] != '\0' ? mails[i].reply.text : NULL);
 	db_array_end(params);
 	db_array_begin(params, DB_INT4);
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < batch->count; i++)
 		db_array_int(params, mails[i].retry_seconds);
 	db_array_end(params);
 }
 
-enum result outbox_settle(struct outbox *outbox, const struct outbox_mail *mails, size_t count, size_t *lost)
+enum result outbox_settle(struct outbox *outbox, const struct outbox_batch *batch, size_t *lost)
 {
 	struct db_rows *rows = NULL;
 	int32_t unsettled = 0;
 	enum result result;
 
-	encode_settlement(outbox->params, mails, count);
+	encode_settlement(outbox->params, batch);
 	result = db_call(outbox->db, SETTLE, outbox->params, &rows);
 	if (result != RESULT_OK)
 		return result;
@@ -239,6 +228,39 @@ enum result outbox_settle(struct outbox *outbox, const struct outbox_mail *mails
 	db_rows_free(rows);
 	if (result == RESULT_OK)
 		*lost = (size_t)unsettled;
+	return result;
+}
+
+enum result outbox_exchange_begin(struct outbox *outbox, const struct outbox_batch *batch, size_t max,
+				  int lease_seconds)
+{
+	encode_settlement(outbox->params, batch);
+	db_add_int(outbox->params, (int32_t)max);
+	db_add_int(outbox->params, lease_seconds);
+	return db_call_begin(outbox->db, EXCHANGE, outbox->params, &outbox->exchange);
+}
+
+enum result outbox_exchange_end(struct outbox *outbox, struct outbox_batch *batch, size_t *lost)
+{
+	struct db_rows *rows = NULL;
+	int32_t unsettled = 0;
+	enum result result = db_call_end(&outbox->exchange, &rows);
+	size_t found;
+
+	if (result != RESULT_OK)
+		return result;
+	outbox_batch_wipe(batch);
+	found = db_is_null(rows, 0, ID) ? 0 : db_rows_count(rows);
+	result = found > batch->size ? RESULT_FAULT : db_get_int(rows, 0, LOST, &unsettled);
+	if (result == RESULT_OK)
+		*lost = (size_t)unsettled;
+	for (size_t i = 0; i < found && result == RESULT_OK; i++) {
+		result = read_mail(outbox, rows, i, &batch->mails[i]);
+		batch->count = i + 1;
+	}
+	if (result != RESULT_OK)
+		outbox_batch_wipe(batch);
+	db_rows_free(rows);
 	return result;
 }
 

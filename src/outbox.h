@@ -40,6 +40,16 @@ struct outbox_mail {
 	int retry_seconds;
 };
 
+/* Mails that were claimed together. */
+struct outbox_batch {
+	struct outbox_mail *mails;
+	size_t size; /* of mails */
+	size_t count;
+};
+
+/* Forgets the mails, and with them their codes. */
+void outbox_batch_wipe(struct outbox_batch *batch);
+
 /* NULL: out of memory. keys: the worker's, used as long as the outbox lives. */
 struct outbox *outbox_new(const char *database_url, const struct secret_keys *keys);
 void outbox_free(struct outbox *outbox);
@@ -47,15 +57,21 @@ void outbox_free(struct outbox *outbox);
 /* Connects within 5 s, or RESULT_UNAVAILABLE. Does nothing on a live connection. */
 OTP_MUST_CHECK enum result outbox_connect(struct outbox *outbox);
 
-/* Claims up to max mails that are due under a lease of lease_seconds and opens their codes. A mail that cannot be sent
-   (its address or its sealed code is not right) has is_sendable false and its outcome. Results as for db_call. */
-OTP_MUST_CHECK enum result outbox_claim(struct outbox *outbox, struct outbox_mail *mails, size_t max, int lease_seconds,
-					size_t *count);
-
 /* Records the outcomes in one statement; may be repeated. *lost: how many of them were not ours any more, because the
-   lease had ended and another claim came. */
-OTP_MUST_CHECK enum result outbox_settle(struct outbox *outbox, const struct outbox_mail *mails, size_t count,
-					 size_t *lost);
+   lease had ended and another claim came. Results as for db_call. */
+OTP_MUST_CHECK enum result outbox_settle(struct outbox *outbox, const struct outbox_batch *batch, size_t *lost);
+
+/* Settles the batch and, in the same transaction, claims up to max mails that are due (0: none) under a lease of
+   lease_seconds. In two halves: the database works while the caller sends other mails; nothing else may be asked of the
+   outbox between them. */
+OTP_MUST_CHECK enum result outbox_exchange_begin(struct outbox *outbox, const struct outbox_batch *batch, size_t max,
+						 int lease_seconds);
+
+/* RESULT_OK: the batch, the one of outbox_exchange_begin, was settled and now holds what was claimed, with codes
+   opened. A mail that cannot be sent (its address or its sealed code is not right) has is_sendable false and its
+   outcome. Otherwise what is left in the batch may not be settled, and outbox_settle can do it. *lost: as for
+   outbox_settle. */
+OTP_MUST_CHECK enum result outbox_exchange_end(struct outbox *outbox, struct outbox_batch *batch, size_t *lost);
 
 /* Waits for mails to be queued (a hint), a signal in mask, or timeout_ms. */
 void outbox_wait(struct outbox *outbox, int timeout_ms, const sigset_t *mask);

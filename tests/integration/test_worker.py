@@ -392,6 +392,61 @@ def test_sigterm_finishes_the_mail_at_hand(database):
         assert database.query("select count(*) from otp.mail where state = 'queued' and next_attempt_at > clock_timestamp()") == [(0,)]
 
 
+def test_sigterm_gives_back_what_was_claimed_ahead(database):
+    """While the queue is long a second claim is held; SIGTERM settles the first and releases both."""
+    at_hand = threading.Event()
+    go_on = threading.Event()
+
+    def script(connection, verb, value):
+        if verb == "DOT" and len(relay.seen) >= 5:
+            at_hand.set()
+            go_on.wait(10)
+        return None
+
+    with Relay(script) as relay:
+        ids = queue(database, "jane@example.com", count=20)
+        process = database.start_worker(7, SMTP_RELAYS=relay.name, SMTP_TLS="off", MESSAGES_PER_SESSION=3)
+        assert at_hand.wait(10)
+        wait_for(lambda: database.query("select count(distinct lease) from otp.mail where lease is not null") == [(2,)])
+        os.kill(children(process)[0], signal.SIGTERM)
+        go_on.set()
+        assert database.stop_worker(7) == 0, process.tail()
+        rows = [mail_row(database, row_id) for row_id in ids]
+        assert sum(row["state"] == "sent" for row in rows) == len(relay.mails) < 20
+        assert all(row["attempts"] == 0 and row["lease"] is None for row in rows if row["state"] == "queued")
+        assert database.query("select count(*) from otp.mail where state = 'queued' and next_attempt_at > clock_timestamp()") == [(0,)]
+
+
+def test_what_waited_too_long_after_its_claim_is_given_back(database):
+    """A claim ahead that a slow session has held up is not sent under what is left of its lease: it is claimed anew."""
+    held_up = [threading.Event(), threading.Event()]
+    seen = threading.Event()
+
+    def script(connection, verb, value):
+        if verb == "DOT" and not held_up[0].is_set():
+            held_up[0].set()
+            time.sleep(4.5)  # more than a quarter of the lease of 15 s
+        elif verb == "DOT" and len(relay.seen) == 4:
+            held_up[1].set()
+            seen.wait(10)
+        return None
+
+    def leases():
+        return {lease for lease, in database.query("select distinct lease from otp.mail where lease is not null")}
+
+    with Relay(script) as relay:
+        ids = queue(database, "jane@example.com", count=6, lifetime=120)
+        with worker(database, relay, EXPIRE_MINUTES=1, MESSAGES_PER_SESSION=3):
+            assert held_up[0].wait(10)
+            before = wait_for(lambda: len(found := leases()) == 2 and found)
+            assert held_up[1].wait(10)
+            wait_for(lambda: len(found := leases()) == 1 and not found & before)
+            seen.set()
+            for row_id in ids:
+                assert wait_state(database, row_id, "sent")["attempts"] == 1
+    assert Counter(m.message["Message-ID"] for m in relay.seen) == Counter(message_id(row_id) for row_id in ids)
+
+
 def test_sigterm_cuts_a_relay_that_hangs(database):
     """A worker that waits for its relay ends within 15 s, and the mail is settled for another try."""
     with Relay(only("DOT", HANG)) as relay:
