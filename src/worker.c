@@ -84,9 +84,9 @@ static bool prepare(struct worker *worker)
 	       secret_load(&worker->secret, PROGRAM_WORKER, config->key_dir) == RESULT_OK && make_deliver(worker);
 }
 
+/* All but the outbox, which is the parent's. */
 static void release(struct worker *worker)
 {
-	outbox_free(worker->outbox);
 	mail_free(worker->deliver.mail);
 	message_letterhead_free(worker->deliver.letterhead);
 	secret_wipe(&worker->secret);
@@ -127,7 +127,6 @@ static void start_child(struct worker *worker, struct child *child)
 	if (pid == 0) {
 		int status = run_child(worker, parent);
 
-		worker->outbox = NULL; /* the parent's */
 		release(worker);
 		exit(status);
 	}
@@ -273,6 +272,7 @@ static int run(struct worker *worker)
 			take_signal(worker, patience_ms(worker));
 	}
 	stop_children(worker);
+	outbox_free(worker->outbox);
 	log_event(LOG_INFO, "stopped", LOG_NUMBER("sessions", worker->config.worker_sessions));
 	return EXIT_SUCCESS;
 }
