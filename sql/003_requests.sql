@@ -1,7 +1,8 @@
 -- The two request functions. Each takes arrays, one element per request of a batch, and is one transaction.
 
 -- Plans are made once per connection and must not depend on the size of a table: rows are found by their keys, in the
--- order of the batch, which is sorted, so that two batches lock rows in the same order. The settings below fix that.
+-- order of the batch, which is sorted, so that two batches lock rows in the same order. The settings below fix that, and
+-- "= any (array[...])" instead of "=": with that, an empty table's plan is a walk of the whole index, kept when it has grown.
 
 create or replace function otp.generate(
     ids              uuid[],
@@ -116,7 +117,7 @@ begin
                                                 when validate.previous_key then ask.previous_mac end
                               then clock_timestamp() end
           from ask
-         where c.id = ask.id
+         where c.id = any (array[ask.id])
            and c.used_at is null
            and c.attempts < c.max_attempts
            and c.expires_at > clock_timestamp()
@@ -148,11 +149,11 @@ begin
     return case when not found then 'unknown_token'
                 when c.used_at is not null then 'used'
                 when c.attempts >= c.max_attempts then 'exhausted'
-                when c.expires_at <= clock_timestamp() then 'expired' end;
+                else 'expired' end;
 end
 $$;
 
-comment on function otp.refusal is 'Why a challenge takes no guess (volatile: it must see what another batch has just committed). Null: it does take one.';
+comment on function otp.refusal is 'Why a challenge takes no guess (volatile: it must see what another batch has just committed).';
 
 alter function otp.generate owner to otp_owner;
 alter function otp.retry_after owner to otp_owner;

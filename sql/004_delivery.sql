@@ -1,5 +1,5 @@
 -- Delivery: a worker claims mails under a lease, sends them outside any transaction, and settles what became of them.
--- The settings of otp.claim_mail make it walk the queue's index from its head, however long the queue is.
+-- Rows are found by key whatever the plan was made for (see 003_requests.sql). The settings of otp.claim_mail make it walk the queue's index from its head, however long the queue is.
 
 create or replace function otp.claim_mail(max_count integer, lease_seconds integer)
 returns table (id uuid, lease uuid, email text, locale text, sealed bytea, mail_key smallint,
@@ -26,14 +26,15 @@ begin
          order by m.next_attempt_at
          limit 1000
     ), late as materialized (
-        select m.id from head join otp.mail m using (id)
-         where head.give_up_at <= moment and m.state = 'queued' and m.next_attempt_at <= moment
+        select m.id from head join otp.mail m on m.id = any (array[head.id])
+         where head.give_up_at <= moment and m.next_attempt_at <= moment
+           and (m.state = 'queued') is true -- said so that the queue's index does not offer itself
            for update of m skip locked
     )
     update otp.mail m
        set state = 'expired', sealed = null, lease = null
       from late
-     where m.id = late.id;
+     where m.id = any (array[late.id]);
 
     return query
     with due as materialized (
@@ -48,14 +49,14 @@ begin
                next_attempt_at = moment + make_interval(secs => lease_seconds),
                attempts = m.attempts + 1
           from due
-         where m.id = due.id
+         where m.id = any (array[due.id])
         returning m.id, m.lease, m.locale, m.sealed, m.mail_key, m.attempts
     )
     select l.id, l.lease, c.email, l.locale, l.sealed, l.mail_key,
            (extract(epoch from c.created_at) * 1000)::bigint,
            (extract(epoch from c.expires_at) * 1000)::bigint,
            l.attempts::integer
-      from leased l join otp.challenge c using (id);
+      from leased l join otp.challenge c on c.id = any (array[l.id]);
 end
 $$;
 
@@ -108,8 +109,7 @@ begin
                                       then least(t.again, m.give_up_at - interval '1 minute')
                                       else t.again end
           from told t
-         -- In a plan made while the queue was short, m.state = 'queued' would invite a walk over the queue's whole index.
-         where m.id = t.id and m.lease = t.lease and m.state::text = 'queued'
+         where m.id = any (array[t.id]) and m.lease = t.lease -- only a queued mail has one
         returning t.ord
     )
     select ord, ord in (select ord from done) from told;

@@ -34,10 +34,10 @@ begin
          limit max_count
     ), gone as (
         delete from otp.challenge c using candidate
-         where c.id = candidate.id and c.expires_at <= cutoff
+         where c.id = any (array[candidate.id]) and c.expires_at <= cutoff
         returning c.id
     ), unsent as (
-        delete from otp.mail m using gone where m.id = gone.id
+        delete from otp.mail m using gone where m.id = any (array[gone.id])
     )
     select (select count(*) from gone)::integer,
            (select candidate.id from candidate order by candidate.id desc limit 1);

@@ -78,10 +78,14 @@ set search_path = pg_catalog, pg_temp
 as $$
     with who as materialized (
         select s from otp.spellings(forget.email) as s
-    ), gone as (
-        delete from otp.challenge c
+    ), found as materialized (
+        -- In the order of ids, as otp.validate locks them.
+        select c.id from otp.challenge c
          where coalesce(c.address, c.email) in (select s from who) or lower(c.email) = lower(forget.email)
-        returning c.id
+         order by c.id
+           for update
+    ), gone as (
+        delete from otp.challenge c using found where c.id = found.id returning c.id
     ), mails as (
         delete from otp.mail m using gone where m.id = gone.id
     ), quota as (

@@ -156,10 +156,16 @@ static void drop_notice(void *context, const PGresult *notice)
 static void start_connecting(struct db *db, uint64_t now_ms)
 {
 	/* What the operator's conninfo says comes later and wins. */
-	const char *const names[] = {
-	    "client_encoding",  "fallback_application_name", "keepalives_idle", "keepalives_interval",
-	    "keepalives_count", "tcp_user_timeout",          "dbname",          NULL};
-	const char *const values[] = {"UTF8", db->program, "10", "5", "3", "5000", db->conninfo, NULL};
+	const char *const names[] = {"client_encoding",
+				     "fallback_application_name",
+				     "keepalives_idle",
+				     "keepalives_interval",
+				     "keepalives_count",
+				     "tcp_user_timeout",
+				     "target_session_attrs",
+				     "dbname",
+				     NULL};
+	const char *const values[] = {"UTF8", db->program, "10", "5", "3", "5000", "read-write", db->conninfo, NULL};
 
 	db->connection = PQconnectStartParams(names, values, 1);
 	db->state = STATE_CONNECTING;
@@ -253,12 +259,12 @@ static void finish_call(struct db *db, uint64_t now_ms)
 	ExecStatusType status = PQresultStatus(db->result);
 	enum result result = RESULT_OK;
 
-	if (PQstatus(db->connection) == CONNECTION_BAD) {
+	if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
+		result = refused(db->result);
+	if (result == RESULT_UNKNOWN || PQstatus(db->connection) == CONNECTION_BAD) {
 		lose_with_reason(db, now_ms);
 		return;
 	}
-	if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
-		result = refused(db->result);
 	/* The handler may send the next call, and even lose the connection: its rows are out of the way. */
 	db->rows = db->result;
 	db->result = NULL;

@@ -92,14 +92,15 @@ static enum result read_body(struct fcgi_request *request)
 	enum result result = read_content_length(fcgi_parameter(request, "CONTENT_LENGTH"), &expected);
 	int got;
 
+	request->body_length = 0;
 	if (result != RESULT_OK)
 		return result;
 	got = FCGX_GetStr(server->body, (int)expected + 1, request->fcgx.in);
-	if (got < 0 || (size_t)got != expected || !FCGX_HasSeenEOF(request->fcgx.in) ||
+	request->body_length = got > 0 ? (size_t)got : 0;
+	if (request->body_length != expected || !FCGX_HasSeenEOF(request->fcgx.in) ||
 	    FCGX_GetError(request->fcgx.in) != 0)
 		return RESULT_INVALID;
 	server->body[expected] = '\0';
-	request->body_length = expected;
 	return RESULT_OK;
 }
 

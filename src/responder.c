@@ -48,6 +48,7 @@ struct server {
 	struct http_answer answer;
 };
 
+static void shed(struct server *server);
 static void pump(struct server *server);
 
 /* --- Answers --- */
@@ -55,6 +56,10 @@ static void pump(struct server *server);
 static void send_answer(struct server *server, void *job, enum http_error error)
 {
 	metrics_count_answer(&server->metrics, error);
+	if (error == HTTP_INTERNAL || error == HTTP_UNAVAILABLE)
+		log_event(error == HTTP_INTERNAL ? LOG_ERROR : LOG_DEBUG, "request_failed",
+			  LOG_TEXT("request_id", fcgi_parameter(fcgi_of_data(job), "REQUEST_ID")),
+			  LOG_TEXT("error", http_error_slug(error)));
 	fcgi_answer(fcgi_of_data(job), server->answer.text, server->answer.length);
 }
 
@@ -62,16 +67,6 @@ static void refuse(struct server *server, void *job, enum http_error error)
 {
 	http_refuse(&server->answer, error, RETRY_AFTER_SECONDS);
 	send_answer(server, job, error);
-}
-
-static void refuse_list(struct server *server, struct batch_item *list, enum http_error error)
-{
-	while (list != NULL) {
-		struct batch_item *item = list;
-
-		list = item->next;
-		refuse(server, item, error);
-	}
 }
 
 /* --- Batches --- */
@@ -153,7 +148,9 @@ static void on_batch(void *context, enum result result, const struct db_rows *ro
 	count = take_done(server, result == RESULT_OK);
 	if (result == RESULT_OK && responder->statements[RESPONDER_NOTIFY].name != NULL)
 		server->notify_wanted = true;
-	/* The database works on the next batch while these answers are written. */
+	/* The database works on the next batch while these answers are written. Who has waited too long behind a slow
+	   one must not go with it. */
+	shed(server);
 	pump(server);
 	for (size_t i = 0; i < count; i++) {
 		if (result == RESULT_OK)
@@ -186,7 +183,8 @@ static void answer_health(struct server *server, void *job, const char *database
 {
 	char body[128];
 
-	snprintf(body, sizeof(body), "{\"status\":\"ok\",\"program\":\"%s\",\"database\":\"%s\"}\n",
+	snprintf(body, sizeof(body),
+		 "{\"message\":\"Healthy.\",\"status\":\"ok\",\"program\":\"%s\",\"database\":\"%s\"}\n",
 		 config_program_name(server->responder->program), database);
 	(void)!http_content(&server->answer, "application/json; charset=utf-8", body);
 	send_answer(server, job, HTTP_ERRORS);
@@ -238,6 +236,22 @@ static void send_notify(struct server *server)
 
 /* --- The pump: what can go to the database goes; what cannot be answered in time is refused --- */
 
+static void refuse_overdue_pings(struct server *server, uint64_t before_ms)
+{
+	struct batch_item **place = &server->pings;
+
+	while (*place != NULL) {
+		struct batch_item *item = *place;
+
+		if (item->arrived_ms < before_ms) {
+			*place = item->next;
+			refuse(server, item, HTTP_UNAVAILABLE);
+		} else {
+			place = &item->next;
+		}
+	}
+}
+
 static void shed(struct server *server)
 {
 	uint64_t now_ms = loop_now_ms(server->loop);
@@ -246,10 +260,7 @@ static void shed(struct server *server)
 
 	while ((item = batch_take_overdue(server->batch, limit_ms)) != NULL)
 		refuse(server, item, HTTP_UNAVAILABLE);
-	if (!db_is_up(server->db)) {
-		refuse_list(server, server->pings, HTTP_UNAVAILABLE);
-		server->pings = NULL;
-	}
+	refuse_overdue_pings(server, limit_ms);
 }
 
 static void pump(struct server *server)
@@ -293,18 +304,10 @@ static void on_route(struct server *server, struct fcgi_request *request)
 	const char *body = NULL;
 	struct http_json *json = NULL;
 	size_t length = 0;
+	enum result result = fcgi_body(request, &body, &length);
 
-	switch (fcgi_body(request, &body, &length)) {
-	case RESULT_OK:
-		break;
-	case RESULT_LIMITED:
-		refuse(server, job, HTTP_TOO_LARGE);
-		return;
-	case RESULT_INVALID:
-	case RESULT_UNAVAILABLE:
-	case RESULT_UNKNOWN:
-	case RESULT_FAULT:
-		refuse(server, job, HTTP_BAD_REQUEST);
+	if (result != RESULT_OK) {
+		refuse(server, job, result == RESULT_LIMITED ? HTTP_TOO_LARGE : HTTP_BAD_REQUEST);
 		return;
 	}
 	if (!http_is_json(fcgi_parameter(request, "CONTENT_TYPE"))) {
@@ -326,6 +329,7 @@ static void on_health(struct server *server, struct fcgi_request *request)
 	} else if (!db_is_up(server->db)) {
 		refuse(server, item, HTTP_UNAVAILABLE);
 	} else {
+		item->arrived_ms = loop_now_ms(server->loop);
 		item->next = server->pings;
 		server->pings = item;
 	}

@@ -7,7 +7,6 @@
 enum result sqlstate_result(const char *state)
 {
 	static const char *const passing[] = {
-	    "25", /* a read-only standby */
 	    "40", /* deadlock, serialization */
 	    "53", /* disk full, out of memory, too many connections */
 	    "55", /* lock not available */
@@ -15,7 +14,8 @@ enum result sqlstate_result(const char *state)
 	    "58", /* input and output */
 	};
 
-	if (state == NULL || strncmp(state, "57P0", 4) == 0)
+	/* Goodbye, or a server that has become a standby: no use going on with this session. */
+	if (state == NULL || strncmp(state, "57P0", 4) == 0 || strcmp(state, "25006") == 0)
 		return RESULT_UNKNOWN;
 	for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++) {
 		if (strncmp(state, passing[i], 2) == 0)

@@ -5,7 +5,7 @@
 #include "result.h"
 
 /* state: five characters (PostgreSQL, appendix A), or NULL if the error is libpq's own. RESULT_UNKNOWN: the session
-   ended and a commit may have got through. RESULT_UNAVAILABLE: rolled back, for a reason that passes. RESULT_FAULT:
+   is over and a commit may have got through. RESULT_UNAVAILABLE: rolled back, for a reason that passes. RESULT_FAULT:
    rolled back, and would be again. */
 enum result sqlstate_result(const char *state);
 
