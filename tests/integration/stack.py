@@ -65,6 +65,11 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def is_root():
+    """Only root may look into our programs through /proc: they are not dumpable."""
+    return os.getuid() == 0
+
+
 def is_sanitized(program="otp-validate"):
     """Is this an ASan build? Preloaded shims and memory measurements do not go with it."""
     path = BUILD / program

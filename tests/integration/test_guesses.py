@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stack import NotReady, address_of, build_shared, is_sanitized, make_token, metric, token_id, token_raw, wait_for
+from stack import NotReady, address_of, build_shared, is_root, is_sanitized, make_token, metric, token_id, token_raw, wait_for
 from swarm import Swarm
 
 CLOCK_SHIM = Path(__file__).with_name("clock.c")
@@ -304,6 +304,7 @@ def clock_shim(session_stack):
     return build_shared(CLOCK_SHIM, session_stack.folder / "tmp" / "clock.so")
 
 
+@pytest.mark.skipif(not is_root(), reason="only root may look into a process that is not dumpable")
 @pytest.mark.skipif(is_sanitized(), reason="a preloaded clock and ASan exclude each other")
 @pytest.mark.parametrize("skew", [-3600, 3600])
 def test_a6_a_responders_wrong_clock_changes_nothing(stack, clock_shim, skew):

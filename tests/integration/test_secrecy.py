@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stack import address_of, is_sanitized, make_token, token_raw, wait_for
+from stack import address_of, is_root, is_sanitized, make_token, token_raw, wait_for
 
 
 def spellings(value):
@@ -148,6 +148,7 @@ def test_a12_no_core_dumps(stack, name):
     (stack.responders if name in stack.responders else stack.workers).pop(name)
 
 
+@pytest.mark.skipif(not is_root(), reason="only root may look into a process that is not dumpable")
 def test_a12_no_secret_in_the_environment_or_arguments(stack):
     """B4, A12: keys come from files: no environment and no command line of a program holds one."""
     keys = [path.read_bytes() for path in all_files(stack.keys)]

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from stack import (FCGI_ABORT, FCGI_BEGIN, FCGI_PARAMS, FCGI_STDIN, FastCgi, address_of, fcgi_params, fcgi_record, fcgi_request,
-                   http_bytes, make_token)
+                   http_bytes, is_root, make_token)
 
 JSON = ["Content-Type: application/json"]
 FILLER = fcgi_record(FCGI_BEGIN, b"\0\1\1" + bytes(5))  # sixteen bytes: begins a request, and libfcgi passes over the next ones
@@ -273,6 +273,7 @@ def test_a_client_that_leaves_during_its_request(stack):
     assert process.is_alive()
 
 
+@pytest.mark.skipif(not is_root(), reason="only root may look into a process that is not dumpable")
 def test_the_socket_is_for_the_web_server_alone(stack):
     """Mode 0660, no TCP, and nothing listens elsewhere."""
     for name in ("generate-0", "validate-0"):
