@@ -22,6 +22,10 @@
    keepalive_timeout (nginx/upstream.conf). */
 #define DRAIN_MS 12000
 
+/* Who had looked the path up before it was given away may still connect; a socket of the supervisor's stays open
+ * anyway. */
+#define LATE_MS 250
+
 struct done {
 	struct batch_item *item;
 	struct batch_item *followers; /* to be answered as item is; linked by next */
@@ -43,7 +47,8 @@ struct server {
 	bool pinged_last;
 	bool notify_wanted;
 	uint64_t notify_after_ms;
-	uint64_t drain_until_ms; /* UINT64_MAX: not draining */
+	uint64_t accept_until_ms; /* 0: not draining */
+	uint64_t drain_until_ms;  /* UINT64_MAX: not draining */
 	struct metrics metrics;
 	struct http_answer answer;
 };
@@ -448,6 +453,8 @@ static int patience_ms(const struct server *server)
 		until = server->notify_after_ms;
 	if (server->drain_until_ms < until)
 		until = server->drain_until_ms;
+	if (now_ms < server->accept_until_ms && server->accept_until_ms < until)
+		until = server->accept_until_ms;
 	if (until == UINT64_MAX)
 		return -1;
 	if (until <= now_ms)
@@ -467,9 +474,12 @@ static bool is_drained(struct server *server)
 	if (server->drain_until_ms == UINT64_MAX) {
 		log_event(LOG_INFO, "stopping", LOG_NUMBER("connections", (long long)fcgi_connections(server->fcgi)));
 		listener_unlink(server->config->listen);
-		fcgi_stop_accepting(server->fcgi);
+		server->accept_until_ms = now_ms + (server->config->listen[0] != '\0' ? LATE_MS : 0);
 		server->drain_until_ms = now_ms + DRAIN_MS;
 	}
+	if (now_ms < server->accept_until_ms)
+		return false;
+	fcgi_stop_accepting(server->fcgi);
 	if (fcgi_requests_open(server->fcgi) > 0)
 		return false;
 	return fcgi_connections(server->fcgi) == 0 || stops > 1 || now_ms >= server->drain_until_ms;
