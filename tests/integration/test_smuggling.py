@@ -8,7 +8,7 @@ import time
 import pytest
 
 from stack import (FCGI_ABORT, FCGI_BEGIN, FCGI_PARAMS, FCGI_STDIN, FastCgi, address_of, fcgi_params, fcgi_record, fcgi_request,
-                   http_bytes, is_root, make_token)
+                   http_bytes, is_root, make_token, wait_for)
 
 JSON = ["Content-Type: application/json"]
 FILLER = fcgi_record(FCGI_BEGIN, b"\0\1\1" + bytes(5))  # sixteen bytes: begins a request, and libfcgi passes over the next ones
@@ -184,6 +184,15 @@ def test_random_records(stack):
     # libfcgi asserts on absurd lengths and forgets some memory on broken ones: ASan must not judge this process.
     sanitizers = {"ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1"}
     stack.start_responder("validate", 9, **sanitizers)
+
+    def supervise():
+        if not stack.responders["validate-9"].is_alive():
+            stack.responders.pop("validate-9").wait()
+            stack.start_responder("validate", 9, **sanitizers)
+
+    def serves():
+        with stack.fastcgi("validate-9") as connection:
+            return connection.request("POST", "/validate-password", {"token": make_token(), "password": "1"}).status == 401
     for _ in range(400):
         data = bytearray(whole)
         for _ in range(dice.randrange(1, 6)):
@@ -200,11 +209,8 @@ def test_random_records(stack):
                 assert b"Password validated" not in got
         except (ConnectionError, FileNotFoundError):
             pass
-        if not stack.responders["validate-9"].is_alive():
-            stack.responders.pop("validate-9").wait()
-            stack.start_responder("validate", 9, **sanitizers)
-    with stack.fastcgi("validate-9") as connection:
-        assert connection.request("POST", "/validate-password", {"token": make_token(), "password": "1"}).status == 401
+        supervise()
+    wait_for(lambda: supervise() or serves(), 15, "the responder, supervised")
     (stack.log / "validate-9.log").unlink()
     assert stack.challenge(canary)["attempts"] == 0
     assert stack.validate(canary, "123456").status == 200
