@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -51,6 +52,35 @@ static enum result adopt(int *listener)
 	return RESULT_OK;
 }
 
+/* Locks the folder of path: between a look at whose the path is and its removal no successor may take it over. Returns
+   a descriptor to close, or -1 where the folder cannot be locked, which leaves that moment open. */
+static int lock_folder(const char *path)
+{
+	char folder[sizeof((struct sockaddr_un *)NULL)->sun_path] = ".";
+	const char *slash = strrchr(path, '/');
+	int fd;
+
+	if (slash != NULL && (size_t)(slash - path) + 2 <= sizeof(folder))
+		(void)snprintf(folder, sizeof(folder), "%.*s/", (int)(slash - path), path);
+	fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0 && flock(fd, LOCK_EX) != 0) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* Moves the bound socket to its path. */
+static int take_path(const char *from, const char *path)
+{
+	int lock = lock_folder(path);
+	int status = rename(from, path);
+
+	if (lock >= 0)
+		close(lock);
+	return status;
+}
+
 static enum result bind_path(int fd, const char *path)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -63,7 +93,7 @@ static enum result bind_path(int fd, const char *path)
 	unlink(address.sun_path);
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 		return fail("bind", address.sun_path);
-	if (chmod(address.sun_path, 0660) == 0 && listen(fd, BACKLOG) == 0 && rename(address.sun_path, path) == 0)
+	if (chmod(address.sun_path, 0660) == 0 && listen(fd, BACKLOG) == 0 && take_path(address.sun_path, path) == 0)
 		return RESULT_OK;
 	unlink(address.sun_path);
 	return fail("listen", path);
@@ -94,7 +124,7 @@ void listener_unlink(const char *path)
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
-	int probe;
+	int lock, probe;
 
 	if (path[0] == '\0' || strlen(path) >= sizeof(address.sun_path))
 		return;
@@ -102,8 +132,11 @@ void listener_unlink(const char *path)
 	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (probe < 0)
 		return;
+	lock = lock_folder(path);
 	if (connect(probe, (struct sockaddr *)&address, sizeof(address)) == 0 &&
 	    getsockopt(probe, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid == getpid())
 		unlink(path);
+	if (lock >= 0)
+		close(lock);
 	close(probe);
 }

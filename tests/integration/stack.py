@@ -20,6 +20,7 @@ import shutil
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import tempfile
 import threading
@@ -641,7 +642,9 @@ class Stack:
             if not process.is_alive():
                 return True
             with FastCgi(path, 5) as connection:
-                return connection.request("GET", uri, keep=False).status == 200
+                # A predecessor on the same path may still answer: SO_PEERCRED tells who listens.
+                listens = struct.unpack("3i", connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+                return listens == process.pid and connection.request("GET", uri, keep=False).status == 200
         wait_for(probe, 15, f"{process.name}\n{process.tail()}")
         assert process.is_alive(), f"{process.name} ended:\n{process.tail()}"
 
