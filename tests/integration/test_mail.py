@@ -99,6 +99,15 @@ def test_both_parts_say_the_same(database, locale):
     assert 'name="color-scheme"' in page and "prefers-color-scheme: dark" in page and f'lang="{locale}"' in page
 
 
+@pytest.mark.parametrize("locale", ["en", "pt-BR"])
+def test_a_mail_leaves_in_one_write(database, locale):
+    """The shipped texts stay under libesmtp's buffer of 2 KiB."""
+    with Relay() as relay, worker(database, relay, APP_NAME="Example Shop", EMAIL_FROM="Example Shop <otp@mail.example.com>"):
+        queue(database, "firstname.lastname@mail.example.com", locale=locale)
+        mail = relay.wait("firstname.lastname@mail.example.com")
+    assert len(mail.raw) + len(".\r\n") < 2048
+
+
 def test_locale_falls_back(database):
     """pt-BR for pt-br, else the language, else English."""
     with Relay() as relay, worker(database, relay):
