@@ -174,19 +174,16 @@ static void put_from(struct page *page, const char *name, const char *mailbox)
 	put(page, *name != '\0' ? ">\r\n" : "\r\n");
 }
 
-/* Must the byte be written as =XX? before: the byte that follows in the text, '\n' at its end. */
-static bool must_quote(char byte, char next)
-{
-	return byte == '=' || byte < 0x20 || byte > 0x7E || (byte == ' ' && next == '\n');
-}
-
-/* How many bytes of text, up to room, stand as they are. */
+/* How many bytes of text, up to room, stand as they are: printable ones but '=', and no space before a line's end. */
 static size_t plain_run(const char *text, size_t length, size_t room)
 {
+	size_t most = length < room ? length : room;
 	size_t run = 0;
 
-	while (run < length && run < room && !must_quote(text[run], run + 1 < length ? text[run + 1] : '\n'))
+	while (run < most && text[run] >= ' ' && text[run] <= '~' && text[run] != '=')
 		run++;
+	if (run > 0 && text[run - 1] == ' ' && (run == length || text[run] == '\n'))
+		run--;
 	return run;
 }
 
