@@ -20,21 +20,27 @@ declare
 begin
     -- What comes too late leaves the queue first, so that it cannot crowd out what can still be sent. Only the head of the
     -- queue is looked at: the rest gets there, and a claim must not cost more the longer the queue is.
-    with head as materialized (
-        select m.id, m.give_up_at from otp.mail m
-         where m.state = 'queued' and m.next_attempt_at <= moment
-         order by m.next_attempt_at
-         limit 1000
-    ), late as materialized (
-        select m.id from head join otp.mail m on m.id = any (array[head.id])
-         where head.give_up_at <= moment and m.next_attempt_at <= moment
-           and (m.state = 'queued') is true -- said so that the queue's index does not offer itself
-           for update of m skip locked
-    )
-    update otp.mail m
-       set state = 'expired', sealed = null, lease = null
-      from late
-     where m.id = any (array[late.id]);
+    if exists (select from (select m.give_up_at from otp.mail m
+                             where m.state = 'queued' and m.next_attempt_at <= moment
+                             order by m.next_attempt_at
+                             limit max_count) head
+                where head.give_up_at <= moment) then
+        with head as materialized (
+            select m.id, m.give_up_at from otp.mail m
+             where m.state = 'queued' and m.next_attempt_at <= moment
+             order by m.next_attempt_at
+             limit 1000
+        ), late as materialized (
+            select m.id from head join otp.mail m on m.id = any (array[head.id])
+             where head.give_up_at <= moment and m.next_attempt_at <= moment
+               and (m.state = 'queued') is true -- said so that the queue's index does not offer itself
+               for update of m skip locked
+        )
+        update otp.mail m
+           set state = 'expired', sealed = null, lease = null
+          from late
+         where m.id = any (array[late.id]);
+    end if;
 
     return query
     with due as materialized (

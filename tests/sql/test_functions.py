@@ -322,6 +322,17 @@ def test_no_mail_with_too_little_life_left(call, database):
     assert database.query("select state::text, sealed is null from otp.mail") == [("expired", True)]
 
 
+def test_late_mails_do_not_crowd_out_what_can_be_sent(call, database):
+    """However many come too late in front of it, a mail that can be sent is claimed at once, and they leave the queue."""
+    late, _ = call.generate([address_of() for _ in range(1100)])
+    database.query("update otp.mail set next_attempt_at = next_attempt_at - interval '1 minute', give_up_at = clock_timestamp()")
+    (good,), _ = call.generate([address_of()])
+    assert [job[0] for job in call.claim()] == [token_id(good)]
+    assert database.query("select count(*) from otp.mail where state = 'expired' and sealed is null") == [(1000,)]
+    assert call.claim() == []
+    assert database.query("select count(*) from otp.mail where state = 'expired' and sealed is null") == [(len(late),)]
+
+
 @pytest.mark.parametrize("lifetime, margin", [(600, 60), (60, 15), (240, 60), (100, 25)])
 def test_give_up_margin(call, database, lifetime, margin):
     call.generate([address_of()], lifetime=lifetime)
