@@ -37,7 +37,7 @@ begin
     return query
     with ask as materialized (
         select a.ord::integer as ord, a.id, a.email, a.address, a.mac, a.code, a.locale,
-               coalesce(a.address, a.email) as quota
+               coalesce(a.address, a.email) collate "C" as quota
           from unnest(ids, emails, addresses, macs, sealed, locales) with ordinality
                as a (id, email, address, mac, code, locale, ord)
          order by quota
