@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcgiapp.h>
+#include <malloc.h>
 #include <sodium.h>
 #include <stdalign.h>
 #include <stddef.h>
@@ -17,6 +18,7 @@
 
 #define SPARE_DESCRIPTORS 64 /* for everything but connections */
 #define DESCRIPTORS_MAX 8192
+#define STORM 128    /* open requests at once, 17 KB each in libfcgi, after which the heap is given back */
 #define STALL_MS 500 /* how long a record may stay unfinished; nginx sends whole requests */
 
 /* One connection of the web server. It carries one request at a time. */
@@ -47,6 +49,7 @@ struct fcgi_server {
 	struct fcgi_request *retired; /* ended in this round: events for them may still be waiting */
 	size_t connections;
 	size_t open;
+	size_t most_open;             /* since the heap was last given back */
 	char body[FCGI_BODY_MAX + 2]; /* one more than the limit, and a NUL */
 };
 
@@ -136,6 +139,8 @@ static void on_readable(void *context, bool readable, bool writable)
 	request->gone = false;
 	request->keep = request->fcgx.keepConnection != 0;
 	server->open++;
+	if (server->open > server->most_open)
+		server->most_open = server->open;
 	request->body_result = read_body(request);
 	server->handler(server->context, request);
 	sodium_memzero(server->body, request->body_length);
@@ -260,6 +265,10 @@ void fcgi_tidy(struct fcgi_server *server)
 		server->retired = request->next;
 		request->next = server->free;
 		server->free = request;
+	}
+	if (server->open == 0 && server->most_open >= STORM) {
+		(void)malloc_trim(0);
+		server->most_open = 0;
 	}
 	if (server->listener.fd < 0 && server->listener_fd >= 0 && server->connections < server->connections_max) {
 		server->listener.fd = server->listener_fd;
