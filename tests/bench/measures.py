@@ -32,13 +32,18 @@ def throughput(run, bed):
                      "pgbench": lambda clients: bed.pgbench("validate", clients, run.seconds, base=base, rows=count)},
     }
     figures = {}
+    def prepare(kind):
+        if kind == "generate":
+            bed.empty()
+        bed.checkpoint()
+
     for kind in reversed(KINDS):
         figures[kind] = {}
         for clients in CLIENTS:
             before = bed.attempts()
             rounds = run.alternate({side: lambda load=load, clients=clients: load(clients)
                                     for side, load in loads[kind].items()}, f"{kind}, {clients} clients",
-                                   prepare=bed.empty if kind == "generate" else None)
+                                   prepare=lambda kind=kind: prepare(kind))
             if kind == "validate":
                 answered = sum(one["requests"] for one in rounds["https"])
                 assert bed.attempts() - before >= answered, "an answered guess was not counted"
