@@ -26,21 +26,23 @@ declare
     start  constant uuid := coalesce(after, '00000000-0000-0000-0000-000000000000');
     bound  constant uuid := otp.id_at(cutoff - make_interval(secs => lifetime_seconds));
 begin
-    return query
-    with candidate as materialized (
-        select c.id from otp.challenge c
-         where c.id > start and c.id < bound
-         order by c.id
-         limit max_count
-    ), gone as (
-        delete from otp.challenge c using candidate
-         where c.id = any (array[candidate.id]) and c.expires_at <= cutoff
+    select candidate.id into last
+      from (select c.id from otp.challenge c
+             where c.id > start and c.id < bound
+             order by c.id
+             limit max_count) candidate
+     order by candidate.id desc
+     limit 1;
+
+    with gone as (
+        delete from otp.challenge c
+         where c.id > start and c.id <= sweep.last and c.expires_at <= cutoff
         returning c.id
     ), unsent as (
         delete from otp.mail m using gone where m.id = any (array[gone.id])
     )
-    select (select count(*) from gone)::integer,
-           (select candidate.id from candidate order by candidate.id desc limit 1);
+    select count(*) into deleted from gone;
+    return next;
 end
 $$;
 

@@ -81,7 +81,7 @@ static const struct setting settings[] = {
      "mails over one connection to the relay"},
     {"RETENTION_HOURS", KIND_NUMBER, "24", 0, 8760, W, AT(retention_hours), "hours that rows are kept after expiry"},
     {"SWEEP_SECONDS", KIND_NUMBER, "60", 1, 86400, W, AT(sweep_seconds), "seconds between two sweeps of old rows"},
-    {"SWEEP_BATCH", KIND_NUMBER, "1000", 1, 100000, W, AT(sweep_batch),
+    {"SWEEP_BATCH", KIND_NUMBER, "500", 1, 100000, W, AT(sweep_batch),
      "rows that one statement of a sweep deletes at most"},
     {"LOG_LEVEL", KIND_LOG_LEVEL, "info", 0, 16, G | V | W, AT(log_level_name), "error, warning, info or debug"},
 };

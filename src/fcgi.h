@@ -36,7 +36,8 @@ struct fcgi_request *fcgi_of_data(void *data);
    learns it: what was done stays done. */
 void fcgi_answer(struct fcgi_request *request, const char *answer, size_t length);
 
-/* To be called after every round of the loop: connections that ended in it may be used again. */
+/* To be called after every round of the loop: connections that ended in it may be used again, and after a storm of
+   requests their memory goes back to the system. */
 void fcgi_tidy(struct fcgi_server *server);
 
 /* Takes the connections that wait on the listener, then no more; those there are go on until the web server closes

@@ -30,7 +30,7 @@
 #define RESTART_LAST_MS 30000U
 #define HEALTHY_MS 60000U      /* a process that lived so long is started anew at once */
 #define STOP_GRACE_MS 10000U   /* then a connection that a delivery process waits on is cut */
-#define SWEEP_PAUSE_MS 40      /* between full batches: back to back they slow requests down */
+#define SWEEP_PAUSE_MS 20      /* between full batches: back to back they slow requests down */
 #define SWEEP_QUOTA_BLOCKS 256 /* of 8 KiB, per sweep */
 #define FREED_BYTE 0x5A
 

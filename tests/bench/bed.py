@@ -1,4 +1,5 @@
 """The test bed: the stack of the integration tests with a cluster sized for load, planted rows, and loads to run on it."""
+import contextlib
 import datetime
 import json
 import os
@@ -16,8 +17,10 @@ import stack as harness  # noqa: E402
 from stack import as_service, code_mac, give_to_service, make_token, pg_bin, token_id  # noqa: E402
 
 # Durability is PostgreSQL's default: fsync, synchronous_commit and full_page_writes are on, pages have checksums.
-CLUSTER = {"shared_buffers": "2GB", "max_wal_size": "16GB", "min_wal_size": "4GB", "max_connections": "400", "checkpoint_timeout": "30min",
-           "autovacuum_naptime": "1min"}
+# shared_buffers is the usual quarter of the memory.
+QUARTER_MIB = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4 // 2**20
+CLUSTER = {"shared_buffers": f"{QUARTER_MIB}MB", "max_wal_size": "16GB", "min_wal_size": "4GB", "max_connections": "400",
+           "checkpoint_timeout": "30min", "autovacuum_naptime": "1min"}
 WAL_SEGMENTS = 150  # of 16 MiB, more than is written between two checkpoints
 DURABLE = ("fsync", "synchronous_commit", "full_page_writes", "data_checksums")
 LIMITS = {"RESEND_SECONDS": 60, "SENDS_PER_HOUR": 5, "SENDS_PER_DAY": 10}
@@ -142,20 +145,28 @@ class Bed(harness.Stack):
 
     # --- Loads ---
 
+    def spent(self):
+        """Processor time so far, in microseconds, by part of the stack."""
+        return {"nginx": processor_us([self.nginx]), "responders": processor_us(self.responders.values()),
+                "postgres": processor_us([self.postgres.process])}
+
     def wrk(self, kind, clients, seconds, *arguments):
         """Runs wrk over HTTPS with kept connections. kind: generate, validate or get."""
+        before = self.spent()
         done = subprocess.run(["wrk", f"-t{1 if clients == 1 else 2}", f"-c{clients}", f"-d{seconds}s", "--timeout", "10s",
                                "-s", HERE / "load.lua", f"https://localhost:{self.https_port}", "--", kind,
                                *(str(a) for a in arguments)], check=True, stdout=subprocess.PIPE, text=True)
         figures = json.loads(done.stdout.strip().splitlines()[-1])
         expected = figures["requests"] if kind == "validate" else 0
         assert figures["broken"] == 0 and abs(figures["refused"] - expected) <= clients, f"{kind}, {clients} clients: {figures}"
-        return {"rps": figures["requests"] / figures["seconds"], **figures}
+        cpu = {f"{part}_us": (after - before[part]) / figures["requests"] for part, after in self.spent().items()}
+        return {"rps": figures["requests"] / figures["seconds"], **figures, **cpu}
 
     def pgbench(self, kind, clients, seconds, dbname="otp", **variables):
         """Runs pgbench -M prepared: one request per call, as the responder's role, over the same unix socket. What it does
         while its connections plan their first calls is left out."""
         warm_up = 1 if clients < 256 else 2
+        before = self.spent()["postgres"]
         prefix = self.folder / "tmp" / f"pgbench-{os.getpid()}-{self.next_serial()}"
         definitions = [part for name, value in {"n": 0, **variables}.items() for part in ("-D", f"{name}={value}")]
         done = subprocess.run([pg_bin("pgbench"), "-n", "-M", "prepared", "-c", str(clients), "-j", str(min(clients, 2)),
@@ -163,6 +174,7 @@ class Bed(harness.Stack):
                                *definitions, "-h", self.postgres.socket, "-U", f"otp_{kind}", dbname],
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
         assert done.returncode == 0, done.stderr
+        cpu = self.spent()["postgres"] - before
         calls = []  # (end in microseconds, latency in microseconds)
         for path in prefix.parent.glob(prefix.name + ".*"):
             for line in path.read_text().splitlines():
@@ -173,7 +185,24 @@ class Bed(harness.Stack):
         latencies = sorted(latency for moment, latency in calls if moment > start)
         assert latencies, f"pgbench stood still:\n{done.stdout}"
         return {"rps": len(latencies) / (end - start) * 10**6, "p50_ms": latencies[len(latencies) // 2] / 1000,
-                "p99_ms": latencies[len(latencies) * 99 // 100] / 1000}
+                "p99_ms": latencies[len(latencies) * 99 // 100] / 1000, "postgres_us": cpu / len(calls)}
+
+
+def family(pid):
+    """A process and its children."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(int(child) for child in children)]
+
+
+def processor_us(processes, in_kernel_only=False):
+    """Processor time of processes and their children, the ended ones included, in microseconds."""
+    fields = (12, 14) if in_kernel_only else (11, 12, 13, 14)  # of /proc/PID/stat, counted after the name
+    ticks = 0
+    for pid in (pid for process in processes for pid in family(process.pid)):
+        with contextlib.suppress(OSError):  # it ended just now: its parent has its time
+            values = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += sum(int(values[field]) for field in fields)
+    return ticks * 10**6 / os.sysconf("SC_CLK_TCK")
 
 
 def moment_of(seconds):
@@ -192,4 +221,4 @@ def cpu_busy(seconds):
     return 1 - (idle_after - idle) / max(1, total_after - total)
 
 
-__all__ = ["Bed", "cpu_busy", "as_service", "give_to_service", "pg_bin"]
+__all__ = ["Bed", "as_service", "cpu_busy", "family", "give_to_service", "pg_bin", "processor_us"]

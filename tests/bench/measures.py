@@ -4,7 +4,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from bed import as_service
+from bed import as_service, family, processor_us
 from stack import Process, address_of, free_port, wait_for
 
 CLIENTS = (1, 16, 64, 256)
@@ -177,26 +177,36 @@ def queue_mails(bed, count):
     bed.query("truncate otp.mail")
 
 
-def deliver(bed, count, sessions, port):
-    """Mails per second from the moment they are queued until the last is settled, by a worker that is already up."""
-    bed.start_worker(WORKER_SESSIONS=sessions, SMTP_RELAYS=f"127.0.0.1:{port}")
+def deliver(bed, count, sessions, sink, port):
+    """Mails per second from the moment they are queued until the last is settled, by a worker that is already up, and what
+    processor time a mail takes."""
+    worker = bed.start_worker(WORKER_SESSIONS=sessions, SMTP_RELAYS=f"127.0.0.1:{port}")
     wait_for(lambda: bed.query("select count(*) from pg_stat_activity where usename = 'otp_worker'")[0][0] >= sessions, 15,
              "the delivery processes")
-    start = bed.query("with put as (insert into otp.mail select * from bench.mail) select clock_timestamp()")[0][0]
+
+    def spent():
+        return {"worker_us": processor_us([worker]), "worker_kernel_us": processor_us([worker], in_kernel_only=True),
+                "postgres_us": processor_us([bed.postgres.process]), "sink_us": processor_us([sink])}
+
+    before = spent()
+    bed.query("insert into otp.mail select * from bench.mail")
+    start = bed.query("select clock_timestamp()")[0][0]
     bed.query("notify otp_mail")
-    wait_for(lambda: bed.query("select count(*) from otp.mail where state = 'queued'")[0][0] == 0, 120, "delivery", 0.02)
+    wait_for(lambda: bed.query("select count(*) from otp.mail where state = 'queued'")[0][0] == 0, 120, "delivery", 0.2)
     sent, last = bed.query("select count(*) filter (where state = 'sent'), max(sent_at) from otp.mail")[0]
+    cpu = {name: (after - before[name]) / count for name, after in spent().items()}
     assert sent == count, f"{sent} of {count} mails were sent"
     bed.stop_worker()
     bed.query("truncate otp.mail")
-    return {"rps": count / (last - start).total_seconds()}
+    return {"rps": count / (last - start).total_seconds(), **cpu}
 
 
-def smtp_source(count, sessions, port, size):
+def smtp_source(count, sessions, sink, port, size):
+    before = processor_us([sink])
     start = time.monotonic()
     subprocess.run(["/usr/sbin/smtp-source", "-s", str(sessions), "-d", "-m", str(count), "-l", str(size), "-f", "otp@example.org",
                     "-t", "user@example.com", f"127.0.0.1:{port}"], check=True)
-    return {"rps": count / (time.monotonic() - start)}
+    return {"rps": count / (time.monotonic() - start), "sink_us": (processor_us([sink]) - before) / count}
 
 
 def message_size(bed):
@@ -218,8 +228,8 @@ def mail(run, bed):
     queue_mails(bed, count)
     sink, port = start_sink(bed)
     rounds = run.alternate({
-        "worker 1": lambda: deliver(bed, count, 1, port), "smtp-source 1": lambda: smtp_source(count, 1, port, size),
-        "worker 4": lambda: deliver(bed, count, 4, port), "smtp-source 4": lambda: smtp_source(count, 4, port, size)}, "mail")
+        "worker 1": lambda: deliver(bed, count, 1, sink, port), "smtp-source 1": lambda: smtp_source(count, 1, sink, port, size),
+        "worker 4": lambda: deliver(bed, count, 4, sink, port), "smtp-source 4": lambda: smtp_source(count, 4, sink, port, size)}, "mail")
     sink.stop()
     bed.query("drop schema bench cascade")
     bed.empty()
@@ -248,11 +258,6 @@ def post_to_relay(run, bed):
 
 
 # --- Idle ---
-
-def family(pid):
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(int(child) for child in children)]
-
 
 def idle(run, bed):
     """Processor time and memory of all our programs when nothing comes; they have just been under load."""

@@ -120,7 +120,7 @@ static void defaults_are_as_documented(void **state)
 	assert_int_equal(config.messages_per_session, 50);
 	assert_int_equal(config.retention_hours, 24);
 	assert_int_equal(config.sweep_seconds, 60);
-	assert_int_equal(config.sweep_batch, 1000);
+	assert_int_equal(config.sweep_batch, 500);
 }
 
 static void a_program_reads_its_own_settings_only(void **state)
