@@ -145,14 +145,16 @@ static void log_attempt(const struct outbox_mail *mail, const struct mail_job *j
 	enum log_level level = mail->outcome == OUTBOX_SENT ? LOG_INFO : LOG_WARNING;
 	char id[TOKEN_ID_TEXT + 1];
 	char address[LOG_MASKED_BYTES];
+	struct reply reply = mail->reply;
 
 	if (mail->outcome == OUTBOX_RELEASE || !log_enabled(level))
 		return;
+	reply_mask(&reply, mail->recipient);
 	token_id_write(mail->id, id);
 	log_event(level, "mail", LOG_TEXT("id", id), LOG_TEXT("outcome", outcome_text(mail->outcome)),
 		  LOG_TEXT("to", log_mask_address(mail->recipient, address)), LOG_TEXT("relay", job->relay),
-		  LOG_NUMBER("code", mail->reply.code), LOG_TEXT("reply", mail->reply.text),
-		  LOG_NUMBER("attempt", mail->attempts), LOG_NUMBER("delay_ms", job->finished_ms - mail->created_ms),
+		  LOG_NUMBER("code", reply.code), LOG_TEXT("reply", reply.text), LOG_NUMBER("attempt", mail->attempts),
+		  LOG_NUMBER("delay_ms", job->finished_ms - mail->created_ms),
 		  LOG_NUMBER("retry_seconds", mail->retry_seconds));
 }
 

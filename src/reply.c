@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 /* Line ends and runs of blanks become one space, other bytes that are not printable ASCII a '?'. */
 static void append_clean(struct reply *reply, size_t used, const char *text)
@@ -41,10 +42,15 @@ void reply_say(struct reply *reply, const char *text)
 void reply_mask(struct reply *reply, const char *secret)
 {
 	size_t length = strlen(secret);
+	size_t used = strlen(reply->text);
+	bool was_cut = used == sizeof reply->text - 1;
 	char *found = reply->text;
 
-	while (length > 0 && (found = strstr(found, secret)) != NULL)
+	while (length > 0 && (found = strcasestr(found, secret)) != NULL)
 		memset(found, '*', length);
+	for (size_t part = length; was_cut && part > 0; part--)
+		if (part < used && strncasecmp(reply->text + used - part, secret, part) == 0)
+			memset(reply->text + used - part, '*', part);
 }
 
 bool reply_is_positive(const struct reply *reply)

@@ -20,7 +20,8 @@ void reply_set(struct reply *reply, int code, const int enhanced[static 3], cons
 /* Keeps our own words. */
 void reply_say(struct reply *reply, const char *text);
 
-/* Replaces every occurrence of secret in the text by stars: a relay may quote the mail. */
+/* Replaces every occurrence of secret in the text, in upper or lower case, by stars, and its beginning where the text
+   was cut within it: a relay may quote the mail. */
 void reply_mask(struct reply *reply, const char *secret);
 
 /* 2xx */

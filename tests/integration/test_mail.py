@@ -349,7 +349,7 @@ def test_nothing_secret_is_logged_A12(database):
     code = random_code()
 
     def script(connection, verb, value):
-        return f"451 4.3.0 cannot take {value.raw[-3000:]!r}"[:900] + code if verb == "DOT" else None
+        return f"451 4.3.0 {code} cannot take {value.raw!r}"[:900] if verb == "DOT" else None
 
     address = address_of("secretive")
     with Relay(script=script) as relay, worker(database, relay, LOG_LEVEL="debug") as process:

@@ -52,6 +52,27 @@ static void test_reply_mask_A12(void **state)
 	assert_string_equal(reply.text, "550 no ****** here, nor ******7, ******");
 	reply_mask(&reply, "");
 	assert_string_equal(reply.text, "550 no ****** here, nor ******7, ******");
+	reply = reply_of(550, none, "<Jane@Example.com>: unknown");
+	reply_mask(&reply, "jane@example.com");
+	assert_string_equal(reply.text, "550 <****************>: unknown");
+}
+
+/* What the cut left of a secret at the end of a long reply is masked, too. */
+static void test_reply_mask_at_the_cut_A12(void **state)
+{
+	char text[REPLY_BYTES + 16];
+	struct reply reply;
+
+	(void)state;
+	for (size_t left = 1; left <= 6; left++) {
+		memset(text, 'x', sizeof text);
+		memcpy(text + REPLY_BYTES - 1 - strlen("550 ") - left, "123456", strlen("123456") + 1);
+		reply = reply_of(550, none, text);
+		assert_int_equal(strlen(reply.text), REPLY_BYTES - 1);
+		reply_mask(&reply, "123456");
+		assert_int_equal(strspn(reply.text + REPLY_BYTES - 1 - left, "*"), left);
+		assert_int_equal(reply.text[REPLY_BYTES - 2 - left], 'x');
+	}
 }
 
 static void test_whose_fault(void **state)
@@ -154,9 +175,13 @@ static void test_relay_order(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_reply_text),  cmocka_unit_test(test_reply_mask_A12),
-	    cmocka_unit_test(test_whose_fault), cmocka_unit_test(test_positive),
-	    cmocka_unit_test(test_lease),       cmocka_unit_test(test_backoff),
+	    cmocka_unit_test(test_reply_text),
+	    cmocka_unit_test(test_reply_mask_A12),
+	    cmocka_unit_test(test_reply_mask_at_the_cut_A12),
+	    cmocka_unit_test(test_whose_fault),
+	    cmocka_unit_test(test_positive),
+	    cmocka_unit_test(test_lease),
+	    cmocka_unit_test(test_backoff),
 	    cmocka_unit_test(test_relay_order),
 	};
 
