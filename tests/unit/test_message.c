@@ -232,6 +232,28 @@ static void test_awkward_lines(void **state)
 	assert_wire_safe(out, 76);
 	assert_int_equal(strncmp(decoded_part(out, "text/plain"), start_of_it, strlen(start_of_it)), 0);
 	assert_has(decoded_part(out, "text/plain"), "x\xF0\x9F\x94\x91 \r\n");
+	assert_null(strstr(out, " \r\n"));
+	assert_has(out, "=20\r\n");
+}
+
+/* RFC 2045 6.7 (3): a relay may drop blanks at a line's end, so none stands there, whatever the column. */
+static void test_trailing_space_is_encoded(void **state)
+{
+	char text[256];
+
+	(void)state;
+	for (int length = 70; length <= 80; length++) {
+		(void)snprintf(text, sizeof text, "{{code}}\n%.*s  \n", length,
+			       "1234567890123456789012345678901234567890123456789012345678901234567890123456789012345");
+		write_text("en/mail.txt", text);
+		(void)mail_of("Acme", "s", "a@example.com");
+		assert_wire_safe(out, 76);
+		assert_null(strstr(out, " \r\n"));
+		(void)snprintf(text, sizeof text, "%.*s  \r\n", length,
+			       "1234567890123456789012345678901234567890123456789012345678901234567890123456789012345");
+		assert_has(decoded_part(out, "text/plain"), text);
+	}
+	write_text("en/mail.txt", TEXT_OK);
 }
 
 static void test_repeat_is_identical_P2(void **state)
@@ -410,6 +432,7 @@ int main(void)
 	    cmocka_unit_test(test_headers),
 	    cmocka_unit_test(test_bodies),
 	    cmocka_unit_test(test_awkward_lines),
+	    cmocka_unit_test(test_trailing_space_is_encoded),
 	    cmocka_unit_test(test_repeat_is_identical_P2),
 	    cmocka_unit_test(test_from),
 	    cmocka_unit_test(test_subject),
