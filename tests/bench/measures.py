@@ -31,12 +31,13 @@ def throughput(run, bed):
         "validate": {"https": lambda clients: bed.wrk("validate", clients, run.seconds, "", tokens),
                      "pgbench": lambda clients: bed.pgbench("validate", clients, run.seconds, base=base, rows=count)},
     }
-    figures = {}
+
     def prepare(kind):
         if kind == "generate":
             bed.empty()
         bed.checkpoint()
 
+    figures = {}
     for kind in reversed(KINDS):
         figures[kind] = {}
         for clients in CLIENTS:
@@ -188,8 +189,8 @@ def deliver(bed, count, sessions, sink, port):
         return {"worker_us": processor_us([worker]), "worker_kernel_us": processor_us([worker], in_kernel_only=True),
                 "postgres_us": processor_us([bed.postgres.process]), "sink_us": processor_us([sink])}
 
-    before = spent()
     bed.query("insert into otp.mail select * from bench.mail")
+    before = spent()
     start = bed.query("select clock_timestamp()")[0][0]
     bed.query("notify otp_mail")
     wait_for(lambda: bed.query("select count(*) from otp.mail where state = 'queued'")[0][0] == 0, 120, "delivery", 0.2)
