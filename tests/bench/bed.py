@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "integration"))
 
 import stack as harness  # noqa: E402
-from stack import as_service, code_mac, give_to_service, make_token, pg_bin, token_id  # noqa: E402
+from stack import as_service, code_mac, family, give_to_service, make_token, pg_bin, token_id  # noqa: E402
 
 # Durability is PostgreSQL's default: fsync, synchronous_commit and full_page_writes are on, pages have checksums.
 # shared_buffers is the usual quarter of the memory.
@@ -186,12 +186,6 @@ class Bed(harness.Stack):
                 "p99_ms": latencies[len(latencies) * 99 // 100] / 1000}
 
 
-def family(pid):
-    """A process and its children."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(int(child) for child in children)]
-
-
 def processor_us(processes, in_kernel_only=False):
     """Processor time of processes and their children, those included that have ended, in microseconds."""
     fields = (12, 14) if in_kernel_only else (11, 12, 13, 14)  # of /proc/PID/stat, counted after the name
@@ -219,4 +213,4 @@ def cpu_busy(seconds):
     return 1 - (idle_after - idle) / max(1, total_after - total)
 
 
-__all__ = ["Bed", "as_service", "cpu_busy", "family", "give_to_service", "pg_bin", "processor_us"]
+__all__ = ["Bed", "as_service", "cpu_busy", "give_to_service", "pg_bin", "processor_us"]

@@ -4,8 +4,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from bed import as_service, family, processor_us
-from stack import Process, address_of, free_port, wait_for
+from bed import as_service, processor_us
+from stack import Process, address_of, family, free_port, wait_for
 
 CLIENTS = (1, 16, 64, 256)
 KINDS = ("generate", "validate")

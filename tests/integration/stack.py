@@ -200,6 +200,13 @@ def stop_all():
 atexit.register(stop_all)
 
 
+def family(pid):
+    """A process and its children."""
+    with contextlib.suppress(FileNotFoundError):
+        return [pid, *(int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    return [pid]
+
+
 class Postgres:
     """A private cluster with data checksums on a unix socket; one per test session."""
 
@@ -244,11 +251,7 @@ class Postgres:
 
     def family(self):
         """The postmaster and its children."""
-        pids = [self.process.pid]
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        with contextlib.suppress(FileNotFoundError):
-            pids += [int(pid) for pid in children.read_text().split()]
-        return pids
+        return family(self.process.pid)
 
     def kill(self):
         """kill -9 of every process of the cluster, as a crash of the machine's memory would."""
