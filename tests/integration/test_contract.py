@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from stack import address_of, http_bytes, make_token
+from stack import address_of, http_bytes, make_token, wait_for
 
 GENERATED = "Password generated successfully! Please check your email."
 VALIDATED = "Password validated successfully! Enjoy your access."
@@ -314,8 +314,9 @@ def test_request_ids_differ_and_are_logged(stack):
     answers = [stack.request("POST", "/validate-password", {}, {"X-Request-Id": "chosen"}) for _ in range(5)]
     ids = {a.headers["x-request-id"] for a in answers}
     assert len(ids) == 5 and "chosen" not in ids
-    lines = [json.loads(line) for line in stack.text("nginx-access.log").splitlines()]
-    assert ids <= {line["request_id"] for line in lines}
+    # nginx writes a request's line only after it has sent the answer.
+    wait_for(lambda: ids <= {json.loads(line)["request_id"] for line in stack.text("nginx-access.log").splitlines()},
+             what=f"{ids} in the access log")
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/healthz/validate", "/healthz?check=process", "/healthz/validate?check=process"])

@@ -106,7 +106,10 @@ def test_a12_addresses_are_masked_in_logs(stack):
     stack.start_worker(LOG_LEVEL="debug")
     address = address_of("maskme")
     token = stack.generate(address).token
-    stack.validate(token, stack.smtp.wait(address).code)
+    answer = stack.validate(token, stack.smtp.wait(address).code)
+    # The worker and nginx log what they did after they did it.
+    wait_for(lambda: "m***@" in stack.text("worker-0.log"))
+    wait_for(lambda: answer.headers["x-request-id"] in stack.text("nginx-access.log"))
     for name in ("generate-0.log", "validate-0.log", "validate-1.log", "worker-0.log", "nginx-access.log"):
         assert "maskme" not in stack.text(name), name
 
