@@ -89,6 +89,15 @@ static bool put_character(struct line *line, const char *text, size_t length)
 	return put(line, text, length);
 }
 
+/* How many characters of text, up to room, stand as they are: printable ASCII but the two that JSON escapes. */
+static size_t plain_run(const char *text, size_t room)
+{
+	size_t run = 0;
+	while (run < room && text[run] >= ' ' && text[run] <= '~' && text[run] != '"' && text[run] != '\\')
+		run++;
+	return run;
+}
+
 /* The quoted text, or as much of it as TEXT_BYTES and the line allow. */
 static bool put_text(struct line *line, const char *text)
 {
@@ -101,6 +110,13 @@ static bool put_text(struct line *line, const char *text)
 	line->text[line->used++] = '"';
 	line->limit -= tail;
 	while (text[at] != '\0') {
+		size_t room = line->limit - line->used;
+		size_t run = plain_run(text + at, room < TEXT_BYTES - at ? room : TEXT_BYTES - at);
+		if (run > 0) {
+			(void)put(line, text + at, run);
+			at += run;
+			continue;
+		}
 		size_t length = utf8_length(text + at, SIZE_MAX);
 		size_t step = length == 0 ? 1 : length;
 		if (at + step > TEXT_BYTES || !put_character(line, text + at, length))
