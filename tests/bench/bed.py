@@ -150,9 +150,13 @@ class Bed(harness.Stack):
         return {"nginx": processor_us([self.nginx]), "responders": processor_us(self.responders.values()),
                 "postgres": processor_us([self.postgres.process])}
 
+    def wal_bytes(self):
+        """WAL written so far."""
+        return int(self.query("select pg_current_wal_lsn() - '0/0'")[0][0])
+
     def wrk(self, kind, clients, seconds, *arguments):
         """Runs wrk over HTTPS with kept connections. kind: generate, validate or get."""
-        before = self.spent()
+        before, wal = self.spent(), self.wal_bytes()
         done = subprocess.run(["wrk", f"-t{1 if clients == 1 else 2}", f"-c{clients}", f"-d{seconds}s", "--timeout", "10s",
                                "-s", HERE / "load.lua", f"https://localhost:{self.https_port}", "--", kind,
                                *(str(a) for a in arguments)], check=True, stdout=subprocess.PIPE, text=True)
@@ -160,7 +164,8 @@ class Bed(harness.Stack):
         expected = figures["requests"] if kind == "validate" else 0
         assert figures["broken"] == 0 and abs(figures["refused"] - expected) <= clients, f"{kind}, {clients} clients: {figures}"
         cpu = {f"{part}_us": (after - before[part]) / figures["requests"] for part, after in self.spent().items()}
-        return {"rps": figures["requests"] / figures["seconds"], **figures, **cpu}
+        return {"rps": figures["requests"] / figures["seconds"], **figures, **cpu,
+                "wal_bytes": (self.wal_bytes() - wal) / figures["requests"]}
 
     def pgbench(self, kind, clients, seconds, dbname="otp", **variables):
         """Runs pgbench -M prepared: one request per call, as the responder's role, over the same unix socket. What it does
