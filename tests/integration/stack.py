@@ -185,10 +185,18 @@ class Process:
                     found.append(item)
         return found
 
+    def memory(self, field):
+        """A field of /proc/PID/status in bytes."""
+        fields = dict(line.split(":", 1) for line in Path(f"/proc/{self.pid}/status").read_text().splitlines())
+        return int(fields[field].split()[0]) * 1024
+
     def rss(self):
         """Resident memory of its own in bytes, without shared pages of files."""
-        fields = dict(line.split(":", 1) for line in Path(f"/proc/{self.pid}/status").read_text().splitlines())
-        return int(fields["RssAnon"].split()[0]) * 1024
+        return self.memory("RssAnon")
+
+    def peak(self):
+        """The most memory that was ever resident."""
+        return self.memory("VmHWM")
 
 
 def stop_all():

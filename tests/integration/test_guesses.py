@@ -210,6 +210,8 @@ def test_a5_an_answer_waits_for_the_commit(stack):
             thread.start()
             wait_for(lambda: stack.query("select count(*) from pg_stat_activity where usename = 'otp_validate'"
                                          " and wait_event_type = 'Lock'")[0][0] == 1, 5, "the commit to be held")
+            # An answer that had left too early would be here by now: others have come all the way since.
+            assert all(stack.request("GET", "/healthz").status == 200 for _ in range(20))
             assert not answers
             holder.execute("commit")
         thread.join(20)

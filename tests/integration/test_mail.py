@@ -100,8 +100,8 @@ def test_both_parts_say_the_same(database, locale):
 
 
 @pytest.mark.parametrize("locale", ["en", "pt-BR"])
-def test_a_mail_leaves_in_one_write(database, locale):
-    """The shipped texts stay under libesmtp's buffer of 2 KiB."""
+def test_a_mail_fits_in_one_write(database, locale):
+    """The shipped texts stay under libesmtp's buffer of 2 KiB, which it writes at once."""
     with Relay() as relay, worker(database, relay, APP_NAME="Example Shop", EMAIL_FROM="Example Shop <otp@mail.example.com>"):
         queue(database, "firstname.lastname@mail.example.com", locale=locale)
         mail = relay.wait("firstname.lastname@mail.example.com")
