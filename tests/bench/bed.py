@@ -127,10 +127,9 @@ class Bed(harness.Stack):
         with self.postgres.connect(dbname=dbname) as connection:
             connection.execute("truncate " + ", ".join(TABLES))
 
-    def attempts(self, dbname="otp"):
-        """Guesses counted so far: what the answers said must be in the table."""
-        with self.postgres.connect(dbname=dbname) as connection:
-            return connection.execute("select coalesce(sum(attempts), 0) from otp.challenge").fetchone()[0]
+    def attempts(self):
+        """Guesses counted so far on the tokens of plant_tokens: what the answers said must be in the table."""
+        return self.query("select coalesce(sum(attempts), 0) from otp.challenge where email like 'planted-%@example.com'")[0][0]
 
     def checkpoint(self):
         self.query("checkpoint")
@@ -154,15 +153,26 @@ class Bed(harness.Stack):
         """WAL written so far."""
         return int(self.query("select pg_current_wal_lsn() - '0/0'")[0][0])
 
+    def evaluated(self):
+        """Guesses that were answered as wrong so far, by the responders in use: 503, for one, is none."""
+        total = 0
+        for name in self.upstreams["validate"]:
+            with self.fastcgi(name) as connection:
+                text = connection.request("GET", "/metrics/validate").body.decode()
+            total += int(re.search(r'answer="wrong_password"\} (\d+)', text)[1])
+        return total
+
     def wrk(self, kind, clients, seconds, *arguments):
         """Runs wrk over HTTPS with kept connections. kind: generate, validate or get."""
-        before, wal = self.spent(), self.wal_bytes()
+        before, wal, evaluated = self.spent(), self.wal_bytes(), self.evaluated()
         done = subprocess.run(["wrk", f"-t{1 if clients == 1 else 2}", f"-c{clients}", f"-d{seconds}s", "--timeout", "10s",
                                "-s", HERE / "load.lua", f"https://localhost:{self.https_port}", "--", kind,
                                *(str(a) for a in arguments)], check=True, stdout=subprocess.PIPE, text=True)
         figures = json.loads(done.stdout.strip().splitlines()[-1])
+        evaluated = self.evaluated() - evaluated
         expected = figures["requests"] if kind == "validate" else 0
         assert figures["broken"] == 0 and abs(figures["refused"] - expected) <= clients, f"{kind}, {clients} clients: {figures}"
+        assert expected <= evaluated <= expected + clients, f"{kind}: {evaluated} guesses evaluated, {expected} answered"
         cpu = {f"{part}_us": (after - before[part]) / figures["requests"] for part, after in self.spent().items()}
         return {"rps": figures["requests"] / figures["seconds"], **figures, **cpu,
                 "wal_bytes": (self.wal_bytes() - wal) / figures["requests"]}
