@@ -265,10 +265,10 @@ def test_many_requests_on_one_connection(stack):
 def test_a_client_that_leaves_during_its_request(stack):
     """The peer goes while its request is at the database: the batch goes on, nothing crashes, what was done stays done."""
     process = stack.responders["validate-0"]
-    rows = []
+    planted = []
     for _ in range(30):
         tokens = [stack.plant("123456") for _ in range(3)]
-        rows += tokens
+        planted += tokens
         connections = []
         for token in tokens:
             connection = FastCgi(stack.socket_path("validate-0"))
@@ -279,7 +279,7 @@ def test_a_client_that_leaves_during_its_request(stack):
     with stack.fastcgi("validate-0") as connection:
         assert connection.request("GET", "/healthz/validate").status == 200
     assert process.is_alive()
-    rows = [stack.challenge(token) for token in rows]
+    rows = [stack.challenge(token) for token in planted]
     assert all(row["attempts"] == (row["used_at"] is not None) for row in rows)
     assert any(row["used_at"] is not None for row in rows)
 
