@@ -2,12 +2,14 @@
 
    libesmtp runs a whole session in one call and leaves much to its caller, which explains the shape of this file:
    - Its return value says nothing of delivery; what became of a mail is noted in its events, as they happen.
-   - The next mail is added only when the recipient of the one before was accepted, so that a session can end early,
-     and that commands stay in step with answers also where BDAT is pipelined.
+   - The next mail is added only when the recipient of the one before was accepted, so that a session can end early.
    - connect() has no timeout, and the others are per read: an interval timer interrupts the former and cuts the
      connection at the deadline.
    - It neither checks what was sent in the clear behind the answer to STARTTLS, nor tells whether a login worked: the
-     monitor callback watches for both. */
+     monitor callback watches for both.
+   - What is left unread of a text is sent in front of the next one, in another person's mail. BDAT leaves some when a
+     chunk is refused, so the relay's offer of it is hidden; and a connection on which a text was begun but not read to
+     its end is cut before the next mail, whatever the reason. */
 #include "session.h"
 
 #include <errno.h>
@@ -52,17 +54,25 @@ static volatile sig_atomic_t is_connected;
 
 /* --- The timer --- */
 
+/* Nothing more is read or written, and libesmtp ends the session. If the connection could not be found, the process
+   ends: neither may a lease be overstepped nor a text go astray. Safe in a signal handler. */
+static void cut_connection(void)
+{
+	if (live_socket >= 0)
+		(void)shutdown(live_socket, SHUT_RDWR);
+	else
+		_exit(1);
+}
+
 /* While connecting, connect() returns with EINTR and libesmtp goes on to the next address. Later the connection is cut.
-   If it could not be found, the process ends: its lease must not be overstepped. */
+ */
 static void on_alarm(int number)
 {
 	int saved = errno;
 
 	(void)number;
-	if (is_connected && live_socket >= 0)
-		(void)shutdown(live_socket, SHUT_RDWR);
-	else if (is_connected)
-		_exit(1);
+	if (is_connected)
+		cut_connection();
 	errno = saved;
 }
 
@@ -217,6 +227,9 @@ static void on_message_status(struct session *session, smtp_message_t message)
 			reply_say(&job->reply, connection_lost);
 		conclude(session, job, session->text_ended && reply_is_positive(&job->reply) ? MAIL_SENT : MAIL_RETRY);
 	}
+	/* libesmtp would send the rest at the head of the next mail. */
+	if (session->letter[session->answered - 1].given && !session->text_ended)
+		cut_connection();
 	/* What follows the last mail is QUIT; nobody should wait long for its answer. */
 	if (session->answered == session->added)
 		set_timer(QUIT_MS, 1000);
@@ -288,8 +301,32 @@ static void on_refusal(struct session *session, const char *bytes, int length)
 	reply_set(&session->heard, (bytes[0] - '0') * 100 + (bytes[1] - '0') * 10 + bytes[2] - '0', no_triplet, text);
 }
 
-static void on_bytes_received(struct session *session, const char *bytes, int length)
+/* Works on libesmtp's own buffer, before it reads the answer to EHLO from there. Hides CHUNKING, in any case, also if
+   it comes in two reads: with another last letter it is a keyword that nobody knows. Bytes above 0x7F become '?', since
+   libesmtp uses them as negative indices. */
+static void hide_offers(struct session *session, char *bytes, int length)
 {
+	static const char hidden[] = "CHUNKING";
+
+	for (int i = 0; i < length; i++) {
+		char letter = (char)(bytes[i] >= 'a' && bytes[i] <= 'z' ? bytes[i] - 'a' + 'A' : bytes[i]);
+
+		if ((unsigned char)bytes[i] > 0x7F)
+			bytes[i] = '?';
+		session->hidden_letters = letter == hidden[session->hidden_letters] ? session->hidden_letters + 1
+					  : letter == hidden[0]                     ? 1
+										    : 0;
+		if (session->hidden_letters == sizeof hidden - 1) {
+			bytes[i] = '-';
+			session->hidden_letters = 0;
+		}
+	}
+}
+
+static void on_bytes_received(struct session *session, char *bytes, int length)
+{
+	if (!session->has_begun)
+		hide_offers(session, bytes, length);
 	if (session->awaits_tls) {
 		const char *end = memchr(bytes, '\n', (size_t)length);
 
@@ -306,7 +343,7 @@ static void on_bytes_received(struct session *session, const char *bytes, int le
 static void on_bytes(const char *bytes, int length, int direction, void *context)
 {
 	if (direction == 0)
-		on_bytes_received(context, bytes, length);
+		on_bytes_received(context, (char *)bytes, length);
 	else if (direction == 1)
 		on_bytes_sent(context, bytes, length);
 }

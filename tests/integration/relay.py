@@ -10,10 +10,11 @@ import subprocess
 import threading
 import time
 
-from stack import free_port, wait_for
+from stack import foreign_text, free_port, wait_for
 
 DROP = "drop"  # close the connection without an answer
 HANG = "hang"  # say nothing, keep the connection
+MUTE = "mute"  # say nothing to this, and go on
 
 
 class Delivery:
@@ -35,6 +36,14 @@ class Delivery:
         return lines[0]
 
 
+class Transaction:
+    """What came between two MAIL commands: for whom, refused ones too, and all text, taken or not."""
+
+    def __init__(self):
+        self.recipients = []
+        self.text = b""
+
+
 class Connection:
     """One client."""
 
@@ -51,6 +60,7 @@ class Connection:
         self.sender = None
         self.recipients = []
         self.chunks = b""
+        self.transactions = []
 
     def read(self):
         data = self.socket.recv(65536)
@@ -83,6 +93,8 @@ class Connection:
         if text == HANG:
             self.relay.stopped.wait(60)
             raise EOFError
+        if text == MUTE:
+            return True
         self.say(text)
         return text[0] in "23"
 
@@ -141,6 +153,7 @@ class Connection:
         refused = self.relay.login and not self.login
         self.recipients = []
         self.chunks = b""
+        self.transactions.append(Transaction())
         if self.answer("MAIL", line, "530 5.7.0 log in first" if refused else "250 2.1.0 ok"):
             self.sender = re.match(r"(?i)MAIL FROM:<(.*?)>", line)[1]
 
@@ -148,6 +161,7 @@ class Connection:
         address = re.match(r"(?i)RCPT TO:<(.*?)>", line)[1]
         with self.relay.lock:
             self.relay.rcpts.append(address)
+        self.transactions[-1].recipients.append(address)
         if self.answer("RCPT", address, "250 2.1.5 ok"):
             self.recipients.append(address)
 
@@ -165,14 +179,19 @@ class Connection:
             return
         if not self.answer("DATA", None, "354 go on"):
             return
-        lines = []
-        while (text := self.line()) != b".":
-            lines.append(text[1:] if text.startswith(b".") else text)
+        lines, text = [], b""
+        try:
+            while (text := self.line()) != b".":
+                lines.append(text[1:] if text.startswith(b".") else text)
+        finally:
+            self.transactions[-1].text += b"\r\n".join([*lines, b"" if text == b"." else self.buffer])
         self.take(b"\r\n".join(lines) + b"\r\n")
 
     def on_bdat(self, line):
         parts = line.split(" ")
-        self.chunks += self.exactly(int(parts[1]))
+        chunk = self.exactly(int(parts[1]))
+        self.transactions[-1].text += chunk
+        self.chunks += chunk
         if not self.recipients:
             self.say("554 5.5.1 no valid recipients")
         elif len(parts) == 3:
@@ -227,6 +246,8 @@ class Relay:
         for connection in self.connections:
             with contextlib.suppress(OSError):
                 connection.socket.shutdown(socket.SHUT_RDWR)
+        crossed = [foreign_text(part.recipients, part.text) for part in self.transactions()]
+        assert not any(crossed), crossed
 
     def _accept(self, listener):
         with contextlib.suppress(OSError):
@@ -245,6 +266,9 @@ class Relay:
         finally:
             with contextlib.suppress(OSError):
                 connection.socket.close()
+
+    def transactions(self):
+        return [part for connection in self.connections for part in connection.transactions]
 
     def to(self, address):
         with self.lock:

@@ -311,6 +311,20 @@ def is_running(pid):
         return False
 
 
+ROW_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def foreign_text(recipients, raw):
+    """What is in the bytes of one SMTP transaction, whole or not, that belongs to the mail of somebody else; "": nothing.
+    Every mail begins with its head, names its row in Message-ID and boundaries, its recipient in To, and has its code on a
+    line of its own."""
+    found = [("rows", set(ROW_ID.findall(raw))), ("codes", set(re.findall(rb"(?m)^([0-9]{4,12})\r$", raw)))]
+    crossed = [f"{len(values)} {name} in one transaction" for name, values in found if len(values) > 1]
+    strangers = set(re.findall(r"(?m)^To: (.*?)\r$", raw.decode(errors="replace"))) - set(recipients)
+    crossed += [] if (raw + b"Date: ").startswith(b"Date: ") else [f"it begins with {raw[:40]!r}"]
+    return "; ".join(crossed + [f"a mail to {stranger}" for stranger in strangers])
+
+
 class Mail:
     """One message as the SMTP server got it."""
 
@@ -356,6 +370,7 @@ class _Handler:
         reply = self.server.reply("DATA", mail, session)
         with self.server.lock:
             (self.server.mails if reply.startswith("250") else self.server.refused).append(mail)
+            self.server.crossed += filter(None, [foreign_text(mail.recipients, mail.raw)])
         if reply == "drop-after-dot":
             session.drop = True
             server.transport.abort()
@@ -379,6 +394,7 @@ class Smtp:
         self.mails = []
         self.refused = []
         self.rcpts = []
+        self.crossed = []  # see foreign_text
 
     def reply(self, step, value, session):
         return (self.script and self.script(step, value, session)) or "250 2.0.0 OK"
@@ -789,6 +805,7 @@ class Stack:
         if self.nginx and self.nginx.is_alive():
             self.nginx.stop()
         self.smtp.stop()
+        problems += self.smtp.crossed
         if self.postgres.is_alive():
             self.postgres.stop()
         for path in self.log.glob("*.log"):
