@@ -3,7 +3,8 @@
 create table otp.challenge (
     id           uuid        primary key,
     email        text        not null,
-    address      text,
+    recipient    text,
+    mailbox      text,
     code_mac     bytea       not null,
     mac_key      smallint    not null,
     attempts     smallint    not null default 0,
@@ -22,7 +23,8 @@ create table otp.challenge (
 comment on table otp.challenge is 'One row per code that was asked for. Holds neither the token nor the code.';
 comment on column otp.challenge.id is 'Time-ordered: 6 bytes of creation time (ms since 1970), then 10 bytes of the token''s hash. Safe to log.';
 comment on column otp.challenge.email is 'The address as it was given; kept until the retention after expiry is over.';
-comment on column otp.challenge.address is 'The canonical spelling that limits count by, where it differs from email.';
+comment on column otp.challenge.recipient is 'Where the mail goes: the domain in ASCII form; null: as email.';
+comment on column otp.challenge.mailbox is 'The spelling that limits count by: lower case, without +tag; null: as email.';
 comment on column otp.challenge.code_mac is 'BLAKE2b-256 of token and code under the pepper; useless without both.';
 comment on column otp.challenge.mac_key is 'Number of the pepper that code_mac was made with.';
 comment on column otp.challenge.attempts is 'Guesses evaluated so far, the right one included; never above max_attempts.';
@@ -71,7 +73,7 @@ comment on column otp.mail.sent_at is 'When a relay took responsibility for it.'
 comment on index otp.mail_due is 'The queue in the order in which it falls due.';
 
 create table otp.address_quota (
-    address text          collate "C" primary key, -- compared byte by byte, which is cheaper than any language's order
+    mailbox text          collate "C" primary key, -- compared byte by byte, which is cheaper than any language's order
     sent    timestamptz[] not null
 ) with (
     fillfactor = 80,
@@ -80,7 +82,7 @@ create table otp.address_quota (
 );
 
 comment on table otp.address_quota is 'When codes were last sent to an address, whatever its spelling; a day after the last one the row is swept.';
-comment on column otp.address_quota.address is 'Canonical spelling: lower case, without +tag, domain in ASCII form.';
+comment on column otp.address_quota.mailbox is 'As in otp.challenge: lower case, without +tag, domain in ASCII form.';
 comment on column otp.address_quota.sent is 'Newest first, as many as the largest limit looks back on.';
 
 alter table otp.challenge owner to otp_owner;

@@ -7,7 +7,8 @@
 create or replace function otp.generate(
     ids              uuid[],
     emails           text[],
-    addresses        text[],
+    recipients       text[],
+    mailboxes        text[],
     macs             bytea[],
     mac_key          smallint,
     sealed           bytea[],
@@ -36,24 +37,24 @@ declare
 begin
     return query
     with ask as materialized (
-        select a.ord::integer as ord, a.id, a.email, a.address, a.mac, a.code, a.locale,
-               coalesce(a.address, a.email) collate "C" as quota
-          from unnest(ids, emails, addresses, macs, sealed, locales) with ordinality
-               as a (id, email, address, mac, code, locale, ord)
+        select a.ord::integer as ord, a.id, a.email, a.recipient, a.mailbox, a.mac, a.code, a.locale,
+               coalesce(a.mailbox, a.email) collate "C" as quota
+          from unnest(ids, emails, recipients, mailboxes, macs, sealed, locales) with ordinality
+               as a (id, email, recipient, mailbox, mac, code, locale, ord)
          order by quota
     ), taken as (
-        insert into otp.address_quota as q (address, sent)
+        insert into otp.address_quota as q (mailbox, sent)
         select quota, array[moment] from ask where counted
-        on conflict (address) do update set sent = (moment || q.sent)[1:keep]
+        on conflict (mailbox) do update set sent = (moment || q.sent)[1:keep]
          where (resend_seconds = 0 or q.sent[1] <= moment - make_interval(secs => resend_seconds))
            and (per_hour = 0 or q.sent[per_hour] is null or q.sent[per_hour] <= moment - interval '1 hour')
            and (per_day = 0 or q.sent[per_day] is null or q.sent[per_day] <= moment - interval '1 day')
-        returning address
+        returning mailbox
     ), admitted as materialized (
-        select ask.* from ask where not counted or quota in (select address from taken)
+        select ask.* from ask where not counted or quota in (select mailbox from taken)
     ), stored as (
-        insert into otp.challenge (id, email, address, code_mac, mac_key, max_attempts, created_at, expires_at)
-        select id, email, address, mac, mac_key, max_attempts, moment, expiry from admitted
+        insert into otp.challenge (id, email, recipient, mailbox, code_mac, mac_key, max_attempts, created_at, expires_at)
+        select id, email, recipient, mailbox, mac, mac_key, max_attempts, moment, expiry from admitted
     ), queued as (
         insert into otp.mail (id, sealed, mail_key, locale, next_attempt_at, give_up_at)
         select id, code, mail_key, locale, moment, give_up from admitted
@@ -66,10 +67,10 @@ end
 $$;
 
 comment on function otp.generate is
-'Stores a batch of challenges with their mails, one element per request, as far as the limits per address allow. An address may be in a batch once. Returns, per request (ord, from 1), 0 if it was stored, or the seconds after which it may be asked again.';
+'Stores a batch of challenges with their mails, one element per request, as far as the limits per address allow. A mailbox may be in a batch once. Returns, per request (ord, from 1), 0 if it was stored, or the seconds after which it may be asked again.';
 
 create or replace function otp.retry_after(
-    address        text,
+    mailbox        text,
     moment         timestamptz,
     resend_seconds integer,
     per_hour       integer,
@@ -83,10 +84,10 @@ as $$
                case when per_hour > 0 then q.sent[per_hour] + interval '1 hour' end,
                case when per_day > 0 then q.sent[per_day] + interval '1 day' end) - moment)))::integer
       from otp.address_quota q
-     where q.address = retry_after.address
+     where q.mailbox = retry_after.mailbox
 $$;
 
-comment on function otp.retry_after is 'Seconds until an address may be sent a code again (volatile: it must see what another batch has just committed).';
+comment on function otp.retry_after is 'Seconds until a mailbox may be sent a code again (volatile: it must see what another batch has just committed).';
 
 create or replace function otp.validate(
     ids           uuid[],

@@ -2,7 +2,7 @@
 -- Rows are found by key whatever the plan was made for (see 003_requests.sql). The settings of otp.claim_mail make it walk the queue's index from its head, however long the queue is.
 
 create or replace function otp.claim_mail(max_count integer, lease_seconds integer)
-returns table (id uuid, lease uuid, email text, locale text, sealed bytea, mail_key smallint,
+returns table (id uuid, lease uuid, recipient text, locale text, sealed bytea, mail_key smallint,
                created_ms bigint, expires_ms bigint, attempts integer)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -58,7 +58,7 @@ begin
          where m.id = any (array[due.id])
         returning m.id, m.lease, m.locale, m.sealed, m.mail_key, m.attempts
     )
-    select l.id, l.lease, c.email, l.locale, l.sealed, l.mail_key,
+    select l.id, l.lease, coalesce(c.recipient, c.email), l.locale, l.sealed, l.mail_key,
            (extract(epoch from c.created_at) * 1000)::bigint,
            (extract(epoch from c.expires_at) * 1000)::bigint,
            l.attempts::integer

@@ -66,7 +66,7 @@ set search_path = pg_catalog, pg_temp
 as $$
     select regexp_replace(lower(spellings.email), '^([^+@]+)\+[^@]*@', '\1@')
     union
-    select coalesce(c.address, c.email) from otp.challenge c where lower(c.email) = lower(spellings.email)
+    select coalesce(c.mailbox, c.email) from otp.challenge c where lower(c.email) = lower(spellings.email)
 $$;
 
 comment on function otp.spellings is 'The canonical spellings under which an address may be stored.';
@@ -81,7 +81,7 @@ as $$
     ), found as materialized (
         -- In the order of ids, as otp.validate locks them.
         select c.id from otp.challenge c
-         where coalesce(c.address, c.email) in (select s from who) or lower(c.email) = lower(forget.email)
+         where coalesce(c.mailbox, c.email) in (select s from who) or lower(c.email) = lower(forget.email)
          order by c.id
            for update
     ), gone as (
@@ -89,7 +89,7 @@ as $$
     ), mails as (
         delete from otp.mail m using gone where m.id = gone.id
     ), quota as (
-        delete from otp.address_quota q where q.address in (select s from who) returning 1
+        delete from otp.address_quota q where q.mailbox in (select s from who) returning 1
     )
     select (select count(*) from gone), (select count(*) from quota)
 $$;
@@ -102,7 +102,7 @@ language sql security definer
 set search_path = pg_catalog, pg_temp
 as $$
     with gone as (
-        delete from otp.address_quota q where q.address in (select s from otp.spellings(unlock.email) as s) returning 1
+        delete from otp.address_quota q where q.mailbox in (select s from otp.spellings(unlock.email) as s) returning 1
     )
     select exists (select from gone)
 $$;

@@ -2,7 +2,6 @@
 #include "address.h"
 
 #include <idn2.h>
-#include <stdbool.h>
 #include <string.h>
 #include <strings.h>
 
@@ -173,6 +172,16 @@ static enum result read_domain(char out[static DOMAIN_MAX + 1], const char *doma
 	return labels > 0 && !is_numeric(label) ? RESULT_OK : RESULT_INVALID;
 }
 
+/* No byte that ends a text, a line or a word somewhere below may take part in what follows: every function gets a
+   length, and the libraries get strings. */
+static bool is_one_word(const char *text, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		if ((unsigned char)text[i] <= ' ' || text[i] == 0x7F)
+			return false;
+	return true;
+}
+
 /* How much of a local part names the mailbox: without a +tag, unless that is all there is. */
 static size_t untagged_length(const char *local, size_t length)
 {
@@ -189,7 +198,9 @@ enum result address_parse(struct address *address, const char *text, size_t leng
 	}
 	while (length > 0 && (text[length - 1] == ' ' || text[length - 1] == '\t'))
 		length--;
-	const char *at = length < sizeof address->given ? memchr(text, '@', length) : NULL;
+	if (length >= sizeof address->given || !is_one_word(text, length))
+		return RESULT_INVALID;
+	const char *at = memchr(text, '@', length);
 	if (at == NULL)
 		return RESULT_INVALID;
 	size_t local_length = (size_t)(at - text);
@@ -204,10 +215,16 @@ enum result address_parse(struct address *address, const char *text, size_t leng
 	size_t untagged = untagged_length(text, local_length);
 	memcpy(address->given, text, length);
 	address->given[length] = '\0';
-	memcpy(address->mailbox, text, local_length + 1);
-	memcpy(address->mailbox + local_length + 1, domain, domain_length + 1);
-	lower_copy(address->canonical, text, untagged);
-	address->canonical[untagged] = '@';
-	memcpy(address->canonical + untagged + 1, domain, domain_length + 1);
+	memcpy(address->recipient, text, local_length + 1);
+	memcpy(address->recipient + local_length + 1, domain, domain_length + 1);
+	lower_copy(address->mailbox, text, untagged);
+	address->mailbox[untagged] = '@';
+	memcpy(address->mailbox + untagged + 1, domain, domain_length + 1);
 	return RESULT_OK;
+}
+
+bool address_is_recipient(const char *text)
+{
+	struct address address;
+	return address_parse(&address, text, strlen(text)) == RESULT_OK && strcmp(address.recipient, text) == 0;
 }

@@ -18,7 +18,11 @@ void challenge_encode_asks(struct db_params *params, size_t count,
 	db_array_end(params);
 	db_array_begin(params, DB_TEXT);
 	for (size_t i = 0; i < count; i++)
-		db_array_text(params, get(items, i)->address);
+		db_array_text(params, get(items, i)->recipient);
+	db_array_end(params);
+	db_array_begin(params, DB_TEXT);
+	for (size_t i = 0; i < count; i++)
+		db_array_text(params, get(items, i)->mailbox);
 	db_array_end(params);
 	db_array_begin(params, DB_BYTEA);
 	for (size_t i = 0; i < count; i++)

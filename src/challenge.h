@@ -13,15 +13,16 @@
 #include "token.h"
 
 #define CHALLENGE_GENERATE_SQL \
-	"select ord, retry_after from otp.generate($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+	"select ord, retry_after from otp.generate($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 #define CHALLENGE_VALIDATE_SQL "select ord, verdict, attempts_left, email from otp.validate($1, $2, $3, $4, $5)"
 
 /* A code to be stored and mailed. Strings are the caller's. */
 struct challenge_ask {
 	unsigned char id[TOKEN_ID_BYTES];
-	const char *email;   /* as given */
-	const char *address; /* canonical spelling; NULL if it is the same as email */
-	const char *locale;  /* NULL: the default */
+	const char *email;     /* as given */
+	const char *recipient; /* where the mail goes; NULL if it is the same as email, so for the next */
+	const char *mailbox;   /* what limits count by */
+	const char *locale;    /* NULL: the default */
 	unsigned char mac[CODE_MAC_BYTES];
 	unsigned char sealed[SEAL_BYTES];
 };

@@ -100,11 +100,12 @@ static bool read_request(void *context, void *data, const struct http_json *json
 		return false;
 	}
 	job->ask.email = address->given;
-	job->ask.address = strcmp(address->canonical, address->given) != 0 ? address->canonical : NULL;
+	job->ask.recipient = strcmp(address->recipient, address->given) != 0 ? address->recipient : NULL;
+	job->ask.mailbox = strcmp(address->mailbox, address->given) != 0 ? address->mailbox : NULL;
 	job->ask.locale = read_locale(json, job->locale) ? job->locale : NULL;
 	/* One line per mailbox, whatever the spelling. */
-	crypto_generichash(job->item.key, sizeof(job->item.key), (const unsigned char *)address->canonical,
-			   strlen(address->canonical), generate->line_key, sizeof(generate->line_key));
+	crypto_generichash(job->item.key, sizeof(job->item.key), (const unsigned char *)address->mailbox,
+			   strlen(address->mailbox), generate->line_key, sizeof(generate->line_key));
 	return true;
 }
 

@@ -139,7 +139,7 @@ void http_start(void)
 /* struct http_json is jansson's json_t under a name that needs no header of jansson. */
 enum result http_parse(struct http_json **json, const char *body, size_t length)
 {
-	json_t *root = json_loadb(body, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+	json_t *root = json_loadb(body, length, JSON_REJECT_DUPLICATES, NULL);
 
 	if (!json_is_object(root)) {
 		json_decref(root);

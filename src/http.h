@@ -54,13 +54,14 @@ OTP_MUST_CHECK enum result http_content(struct http_answer *answer, const char *
 /* Is a request's Content-Type JSON, or absent? */
 bool http_is_json(const char *content_type);
 
-/* A request body: one JSON object, without duplicate keys. Prepares the parser once: http_start. */
+/* A request body: one JSON object, without duplicate keys or NUL in any string. Prepares the parser once: http_start.
+ */
 struct http_json;
 void http_start(void);
 OTP_MUST_CHECK enum result http_parse(struct http_json **json, const char *body, size_t length);
 void http_json_free(struct http_json *json);
 
-/* A string member and its length (it may hold NULs), valid until http_json_free; NULL if absent or of another type. */
+/* A string member and its length, valid until http_json_free; NULL if absent or of another type. */
 const char *http_string(const struct http_json *json, const char *key, size_t *length);
 
 #endif

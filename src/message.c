@@ -380,8 +380,8 @@ static enum result read_from(struct message_letterhead *letterhead, const char *
 	}
 	if (address_parse(&address, mailbox, length) != RESULT_OK)
 		return refuse("EMAIL_FROM", "it must be \"user@example.com\" or \"Name <user@example.com>\"");
-	memcpy(letterhead->sender, address.mailbox, sizeof letterhead->sender);
-	put_from(&page, name, address.mailbox);
+	memcpy(letterhead->sender, address.recipient, sizeof letterhead->sender);
+	put_from(&page, name, address.recipient);
 	return page.full ? refuse("EMAIL_FROM", "too long") : RESULT_OK;
 }
 

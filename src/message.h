@@ -32,7 +32,7 @@ const char *message_sender_domain(const struct message_letterhead *letterhead);
 
 struct message_request {
 	unsigned char id[TOKEN_ID_BYTES];
-	const char *recipient; /* address.mailbox of address_parse */
+	const char *recipient; /* address.recipient of address_parse */
 	const char *code;      /* secret */
 	const char *locale;    /* untrusted or NULL */
 	int64_t created_ms;    /* since 1970 */

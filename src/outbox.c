@@ -21,13 +21,13 @@ struct outbox {
 enum { EXCHANGE, SETTLE, SWEEP, SWEEP_QUOTA };
 
 /* Columns of EXCHANGE. */
-enum { LOST, ID, LEASE, EMAIL, LOCALE, SEALED, MAIL_KEY, CREATED_MS, EXPIRES_MS, ATTEMPTS };
+enum { LOST, ID, LEASE, RECIPIENT, LOCALE, SEALED, MAIL_KEY, CREATED_MS, EXPIRES_MS, ATTEMPTS };
 
 static const struct db_statement statements[] = {
     /* What is claimed hangs on what was settled: mails that are released are due again for the claim. */
     [EXCHANGE] =
 	{"exchange_mail",
-	 "select lost, id, lease, email, locale, sealed, mail_key::integer, created_ms, expires_ms, attempts"
+	 "select lost, id, lease, recipient, locale, sealed, mail_key::integer, created_ms, expires_ms, attempts"
 	 " from (select count(*)::integer as lost from otp.settle_mail($1, $2, $3, $4, $5) where not settled) s"
 	 " left join lateral otp.claim_mail(case when lost >= 0 then $6::integer end, $7) on true"},
     [SETTLE] = {"settle_mail", "select count(*)::integer from otp.settle_mail($1, $2, $3, $4, $5) where not settled"},
@@ -144,14 +144,15 @@ static void log_unsendable(const struct outbox_mail *mail)
 static void read_content(struct outbox *outbox, const struct db_rows *rows, size_t row, int key,
 			 struct outbox_mail *mail)
 {
-	struct address address;
 	size_t length = 0;
 	const unsigned char *sealed = db_get_bytes(rows, row, SEALED, &length);
 
 	if (!copy_text(rows, row, LOCALE, mail->locale, sizeof mail->locale))
 		mail->locale[0] = '\0';
-	if (!copy_text(rows, row, EMAIL, mail->email, sizeof mail->email) ||
-	    address_parse(&address, mail->email, strlen(mail->email)) != RESULT_OK) {
+	/* What is mailed is what was counted: nothing is parsed anew. libesmtp filters nothing, so what is no such
+	   address does not reach it, however it got into the table. */
+	if (!copy_text(rows, row, RECIPIENT, mail->recipient, sizeof mail->recipient) ||
+	    !address_is_recipient(mail->recipient)) {
 		mail->outcome = OUTBOX_FAILED;
 		reply_say(&mail->reply, "the address cannot be mailed");
 	} else if (open_code(outbox, mail, key, sealed, length) != RESULT_OK) {
@@ -159,7 +160,6 @@ static void read_content(struct outbox *outbox, const struct db_rows *rows, size
 		mail->outcome = OUTBOX_RETRY;
 		mail->retry_seconds = RETRY_UNREADABLE_SECONDS;
 	} else {
-		memcpy(mail->recipient, address.mailbox, sizeof mail->recipient);
 		mail->is_sendable = true;
 		mail->outcome = OUTBOX_RELEASE;
 	}

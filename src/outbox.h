@@ -25,8 +25,7 @@ enum outbox_outcome { OUTBOX_SENT, OUTBOX_RETRY, OUTBOX_FAILED, OUTBOX_RELEASE }
 struct outbox_mail {
 	unsigned char id[TOKEN_ID_BYTES];
 	unsigned char lease[OUTBOX_LEASE_BYTES];
-	char email[ADDRESS_MAX * 2 + 1]; /* as given; for the log only masked */
-	char recipient[ADDRESS_MAX + 1];
+	char recipient[ADDRESS_MAX + 1];  /* as otp-generate parsed it; for the log only masked */
 	char locale[OUTBOX_LOCALE_BYTES]; /* "": none */
 	char code[CODE_MAX + 1];          /* secret */
 	int64_t created_ms;               /* since 1970, by the database's clock */

@@ -31,6 +31,7 @@
 
 #include "clock.h"
 #include "log.h"
+#include "smtp_offers.h"
 #include "tls.h"
 
 /* As libesmtp.h declares it, but only behind OpenSSL's headers, which are tls.c's business. */
@@ -301,32 +302,10 @@ static void on_refusal(struct session *session, const char *bytes, int length)
 	reply_set(&session->heard, (bytes[0] - '0') * 100 + (bytes[1] - '0') * 10 + bytes[2] - '0', no_triplet, text);
 }
 
-/* Works on libesmtp's own buffer, before it reads the answer to EHLO from there. Hides CHUNKING, in any case, also if
-   it comes in two reads: with another last letter it is a keyword that nobody knows. Bytes above 0x7F become '?', since
-   libesmtp uses them as negative indices. */
-static void hide_offers(struct session *session, char *bytes, int length)
-{
-	static const char hidden[] = "CHUNKING";
-
-	for (int i = 0; i < length; i++) {
-		char letter = (char)(bytes[i] >= 'a' && bytes[i] <= 'z' ? bytes[i] - 'a' + 'A' : bytes[i]);
-
-		if ((unsigned char)bytes[i] > 0x7F)
-			bytes[i] = '?';
-		session->hidden_letters = letter == hidden[session->hidden_letters] ? session->hidden_letters + 1
-					  : letter == hidden[0]                     ? 1
-										    : 0;
-		if (session->hidden_letters == sizeof hidden - 1) {
-			bytes[i] = '-';
-			session->hidden_letters = 0;
-		}
-	}
-}
-
 static void on_bytes_received(struct session *session, char *bytes, int length)
 {
 	if (!session->has_begun)
-		hide_offers(session, bytes, length);
+		smtp_offers_hide(&session->offers, bytes, (size_t)length);
 	if (session->awaits_tls) {
 		const char *end = memchr(bytes, '\n', (size_t)length);
 

@@ -8,6 +8,7 @@
 
 #include "job.h"
 #include "relay.h"
+#include "smtp_offers.h"
 
 struct letter;
 struct smtp_session;
@@ -38,16 +39,16 @@ struct session {
 	size_t answered; /* mails whose MAIL was answered; the last of them is under way */
 	int lowest_fd;
 	bool was_connected;
-	bool accepted;         /* a MAIL was answered with 2xx: the relay can be used */
-	bool is_our_fault;     /* TLS, login or configuration, not the relay's mood */
-	bool text_ended;       /* the text of the mail under way was read to its end */
-	bool awaits_tls;       /* STARTTLS was sent */
-	bool is_logging_in;    /* AUTH was sent */
-	bool is_logged_in;     /* and answered with 235 */
-	bool has_begun;        /* the first MAIL was sent */
-	size_t hidden_letters; /* of CHUNKING, at the end of what was received */
-	struct reply reason;   /* why the relay cannot be used; text "" if not known yet */
-	struct reply heard;    /* the last 4xx or 5xx before the first MAIL */
+	bool accepted;      /* a MAIL was answered with 2xx: the relay can be used */
+	bool is_our_fault;  /* TLS, login or configuration, not the relay's mood */
+	bool text_ended;    /* the text of the mail under way was read to its end */
+	bool awaits_tls;    /* STARTTLS was sent */
+	bool is_logging_in; /* AUTH was sent */
+	bool is_logged_in;  /* and answered with 235 */
+	bool has_begun;     /* the first MAIL was sent */
+	struct smtp_offers offers;
+	struct reply reason; /* why the relay cannot be used; text "" if not known yet */
+	struct reply heard;  /* the last 4xx or 5xx before the first MAIL */
 };
 
 /* Prepares for sessions; before the first. RESULT_FAULT: out of resources. */

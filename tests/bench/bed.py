@@ -120,7 +120,7 @@ class Bed(harness.Stack):
                                 f" {created} + make_interval(secs => %(lifetime)s)"),
                     pool.submit(store, "otp.mail", "id, mail_key, state, attempts, next_attempt_at, give_up_at, last_reply, sent_at",
                                 f"{key}, 1, 'sent', 1, {created}, {created}, '250 2.0.0 Ok', {created}"),
-                    pool.submit(store, "otp.address_quota", "address, sent", f"{address}, array[{created}]")]:
+                    pool.submit(store, "otp.address_quota", "mailbox, sent", f"{address}, array[{created}]")]:
                 done.result()
 
     def empty(self, dbname="otp"):

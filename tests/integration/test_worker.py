@@ -552,7 +552,7 @@ def test_sweep_on_schedule(database):
                    " ('new@example.com', array[clock_timestamp()])")
     with Relay() as relay, worker(database, relay, SWEEP_SECONDS=1, SWEEP_BATCH=10, RETENTION_HOURS=1) as process:
         wait_for(lambda: database.query("select count(*) from otp.challenge")[0][0] == len(kept))
-        wait_for(lambda: database.query("select address from otp.address_quota") == [("new@example.com",)])
+        wait_for(lambda: database.query("select mailbox from otp.address_quota") == [("new@example.com",)])
         wait_for(lambda: [e["deleted"] for e in process.events("sweep")] == [25])
         database.plant(age=7300, lifetime=600 - 7300)
         wait_for(lambda: database.query("select count(*) from otp.challenge")[0][0] == len(kept))

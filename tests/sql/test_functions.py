@@ -9,7 +9,7 @@ import pytest
 
 from stack import address_of, code_mac, make_token, token_id, wait_for
 
-GENERATE = ("select ord, retry_after from otp.generate(%s::uuid[], %s::text[], %s::text[], %s::bytea[], 1::smallint, %s::bytea[],"
+GENERATE = ("select ord, retry_after from otp.generate(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::bytea[], 1::smallint, %s::bytea[],"
             " 1::smallint, %s::text[], %s, %s, %s, %s, %s) order by ord")
 VALIDATE = "select ord, verdict, attempts_left, email from otp.validate(%s::uuid[], %s::bytea[], 1::smallint, null, null) order by ord"
 
@@ -27,11 +27,11 @@ class Caller:
         for connection in (self.generating, self.validating, self.working):
             connection.close()
 
-    def generate(self, emails, addresses=None, lifetime=600, attempts=5, resend=0, hour=0, day=0, code="123456"):
+    def generate(self, emails, mailboxes=None, lifetime=600, attempts=5, resend=0, hour=0, day=0, code="123456"):
         """-> tokens, retry_after per request"""
         tokens = [make_token() for _ in emails]
         rows = self.generating.execute(GENERATE, (
-            [token_id(t) for t in tokens], list(emails), addresses or [None] * len(emails),
+            [token_id(t) for t in tokens], list(emails), [None] * len(emails), mailboxes or [None] * len(emails),
             [code_mac(self.stack.pepper(), t, code) for t in tokens], [secrets.token_bytes(64) for _ in tokens],
             [None] * len(emails), lifetime, attempts, resend, hour, day)).fetchall()
         assert [row[0] for row in rows] == list(range(1, len(emails) + 1))
@@ -87,7 +87,7 @@ def test_p1_generate_is_all_or_nothing(call, database):
     try:
         token = make_token()
         with pytest.raises(psycopg.errors.CheckViolation):
-            call.generating.execute(GENERATE, ([token_id(token)], ["a@example.com"], [None], [b"x" * 32], [b"y" * 64], ["xx"],
+            call.generating.execute(GENERATE, ([token_id(token)], ["a@example.com"], [None], [None], [b"x" * 32], [b"y" * 64], ["xx"],
                                                600, 5, 60, 5, 10))
         assert database.query("select (select count(*) from otp.challenge), (select count(*) from otp.mail),"
                               " (select count(*) from otp.address_quota)") == [(0, 0, 0)]
@@ -106,18 +106,18 @@ def test_generate_the_same_id_twice_fails_as_a_whole(call, database):
     """A request that is retried after a lost answer may meet its own row: it must not be stored twice or half."""
     (token,), _ = call.generate([address_of()])
     with pytest.raises(psycopg.errors.UniqueViolation):
-        call.generating.execute(GENERATE, ([token_id(token)], ["other@example.com"], [None], [b"x" * 32], [b"y" * 64], [None],
+        call.generating.execute(GENERATE, ([token_id(token)], ["other@example.com"], [None], [None], [b"x" * 32], [b"y" * 64], [None],
                                            600, 5, 60, 0, 0))
-    assert database.query("select count(*) from otp.address_quota where address = 'other@example.com'") == [(0,)]
+    assert database.query("select count(*) from otp.address_quota where mailbox = 'other@example.com'") == [(0,)]
 
 
 def test_resend_gap_by_the_databases_clock(call, database):
     address = address_of()
     assert call.generate([address], resend=60)[1] == [0]
     assert 59 <= call.generate([address], resend=60)[1][0] <= 60
-    database.query("update otp.address_quota set sent = array[clock_timestamp() - interval '58.5 s'] where address = %s", address)
+    database.query("update otp.address_quota set sent = array[clock_timestamp() - interval '58.5 s'] where mailbox = %s", address)
     assert call.generate([address], resend=60)[1][0] in (1, 2)
-    database.query("update otp.address_quota set sent = array[clock_timestamp() - interval '60 s'] where address = %s", address)
+    database.query("update otp.address_quota set sent = array[clock_timestamp() - interval '60 s'] where mailbox = %s", address)
     assert call.generate([address], resend=60)[1] == [0]
 
 
@@ -130,9 +130,9 @@ def test_hour_and_day_limits(call, database, limits, span):
     refused = call.generate([address], **limits)[1][0]
     assert refused > 3500
     database.query("update otp.address_quota set sent = array(select t - %s::interval + interval '100 s' from unnest(sent) t)"
-                   " where address = %s", span, address)
+                   " where mailbox = %s", span, address)
     assert 90 <= call.generate([address], **limits)[1][0] <= 100
-    database.query("update otp.address_quota set sent = array(select t - interval '101 s' from unnest(sent) t) where address = %s", address)
+    database.query("update otp.address_quota set sent = array(select t - interval '101 s' from unnest(sent) t) where mailbox = %s", address)
     assert call.generate([address], **limits)[1] == [0]
 
 

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "address.h"
@@ -15,7 +16,7 @@
 #define LABEL63 "aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffggg"
 
 static const struct valid {
-	const char *text, *mailbox, *canonical;
+	const char *text, *recipient, *mailbox;
 } valid[] = {
     {"user@example.com", "user@example.com", "user@example.com"},
     {"  user@example.com\t", "user@example.com", "user@example.com"},
@@ -151,8 +152,8 @@ static void valid_addresses_are_accepted(void **state)
 		struct address address;
 		if (parse(&address, valid[i].text) != RESULT_OK)
 			fail_msg("refused: %s", valid[i].text);
+		assert_string_equal(address.recipient, valid[i].recipient);
 		assert_string_equal(address.mailbox, valid[i].mailbox);
-		assert_string_equal(address.canonical, valid[i].canonical);
 		assert_non_null(strstr(valid[i].text, address.given));
 		assert_null(strpbrk(address.given, " \t"));
 	}
@@ -166,8 +167,20 @@ static void a10_invalid_addresses_are_refused(void **state)
 		memset(&address, 0x5A, sizeof address);
 		before = address;
 		if (parse(&address, invalid[i]) != RESULT_INVALID)
-			fail_msg("accepted: %s as %s", invalid[i], address.mailbox);
+			fail_msg("accepted: %s as %s", invalid[i], address.recipient);
 		assert_memory_equal(&address, &before, sizeof address);
+	}
+}
+
+/* What follows a NUL is no part of a C string: such a spelling would be counted whole and mailed cut. */
+static void refuse_a_tail(const char *domain)
+{
+	for (int at_end = 0; at_end < 2; at_end++) {
+		struct address address;
+		char text[80];
+		int length = at_end ? snprintf(text, sizeof text, "user@%s%c.a17.example", domain, '\0')
+				    : snprintf(text, sizeof text, "user@a.%s%cx", domain, '\0');
+		assert_int_equal(address_parse(&address, text, (size_t)length), RESULT_INVALID);
 	}
 }
 
@@ -202,8 +215,10 @@ static void a10_no_control_byte_passes_anywhere(void **state)
 		struct address address;
 		assert_int_equal(parse(&address, hostile[i]), RESULT_INVALID);
 	}
-	struct address address;
-	assert_int_equal(address_parse(&address, "user@example.com\0.org", 21), RESULT_INVALID);
+	static const char *const domains[] = {"example.com", "example.xn--p1ai", "xn--bcher-kva.de",
+					      "b\303\274cher.de"};
+	for (size_t i = 0; i < COUNT(domains); i++)
+		refuse_a_tail(domains[i]);
 }
 
 static void lengths_hold_at_both_ends(void **state)
@@ -215,14 +230,14 @@ static void lengths_hold_at_both_ends(void **state)
 	    "a123456789b123456789c123456789d123456789e123456789f123456789@" LABEL63 "." LABEL63 "." LABEL63 ".d";
 	assert_int_equal(strlen(text), 254);
 	assert_int_equal(parse(&address, text), RESULT_OK);
-	assert_string_equal(address.mailbox, text);
+	assert_string_equal(address.recipient, text);
 	(void)strcat(text, "d");
 	assert_int_equal(parse(&address, text), RESULT_INVALID);
 	/* A domain of 253 leaves no room for a mailbox; one of 252 just fits. */
 	assert_int_equal(parse(&address, "u@" LABEL63 "." LABEL63 "." LABEL63 ".aaaaaaaaaabbbbbbbbbbccccccccccddddddddd"
 					 "deeeeeeeeeeffffffffff"),
 			 RESULT_OK);
-	assert_int_equal(strlen(address.mailbox), 254);
+	assert_int_equal(strlen(address.recipient), 254);
 	assert_int_equal(parse(&address, "u@" LABEL63 "." LABEL63 "." LABEL63 ".aaaaaaaaaabbbbbbbbbbccccccccccddddddddd"
 					 "deeeeeeeeeeffffffffffg"),
 			 RESULT_INVALID);
@@ -252,7 +267,7 @@ static void a9_all_spellings_are_one(void **state)
 	for (size_t i = 0; i < COUNT(spellings); i++) {
 		struct address address;
 		assert_int_equal(parse(&address, spellings[i]), RESULT_OK);
-		assert_string_equal(address.canonical, "jane@xn--bcher-kva.de");
+		assert_string_equal(address.mailbox, "jane@xn--bcher-kva.de");
 	}
 }
 
@@ -262,26 +277,44 @@ static void check_accepted(const struct address *address)
 	static const char local_bytes[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 					  "!#$%&'*+-/=?^_`{|}~.";
 	static const char domain_bytes[] = "abcdefghijklmnopqrstuvwxyz0123456789-.";
-	const char *at = strchr(address->mailbox, '@');
+	const char *at = strchr(address->recipient, '@');
 	assert_non_null(at);
-	assert_true(strlen(address->mailbox) <= ADDRESS_MAX);
-	assert_int_equal(strspn(address->mailbox, local_bytes), at - address->mailbox);
+	assert_true(strlen(address->recipient) <= ADDRESS_MAX);
+	assert_int_equal(strspn(address->recipient, local_bytes), at - address->recipient);
 	assert_int_equal(at[1 + strspn(at + 1, domain_bytes)], '\0');
 	assert_non_null(strchr(at, '.'));
-	assert_null(strstr(address->mailbox, ".."));
-	assert_int_equal(strncmp(address->mailbox, address->given, (size_t)(at - address->mailbox) + 1), 0);
+	assert_null(strstr(address->recipient, ".."));
+	assert_int_equal(strncmp(address->recipient, address->given, (size_t)(at - address->recipient) + 1), 0);
 	assert_true(utf8_is_valid(address->given, strlen(address->given)));
 	for (const char *byte = address->given; *byte != '\0'; byte++)
 		assert_true((unsigned char)*byte > 0x20 && *byte != 0x7F);
-	for (const char *byte = address->canonical; *byte != '\0'; byte++)
+	for (const char *byte = address->mailbox; *byte != '\0'; byte++)
 		assert_false(*byte >= 'A' && *byte <= 'Z');
-	assert_string_equal(strchr(address->canonical, '@'), at);
+	assert_string_equal(strchr(address->mailbox, '@'), at);
 	struct address again;
 	assert_int_equal(parse(&again, address->given), RESULT_OK);
-	assert_memory_equal(again.mailbox, address->mailbox, strlen(address->mailbox) + 1);
-	assert_int_equal(parse(&again, address->mailbox), RESULT_OK);
+	assert_memory_equal(again.recipient, address->recipient, strlen(address->recipient) + 1);
+	assert_int_equal(parse(&again, address->recipient), RESULT_OK);
+	assert_string_equal(again.recipient, address->recipient);
 	assert_string_equal(again.mailbox, address->mailbox);
-	assert_string_equal(again.canonical, address->canonical);
+	assert_true(address_is_recipient(address->recipient));
+}
+
+static void only_a_parsed_form_is_a_recipient(void **state)
+{
+	(void)state;
+	assert_true(address_is_recipient("Jane.Doe+x@xn--bcher-kva.example"));
+	static const char *const others[] = {"",
+					     " jane@example.com",
+					     "jane@EXAMPLE.com",
+					     "jane@b\303\274cher.de",
+					     "jane@",
+					     "jane@example.com ",
+					     "jane",
+					     "jane@example.com\r\nDATA",
+					     "a@b.c,d@e.f"};
+	for (size_t i = 0; i < COUNT(others); i++)
+		assert_false(address_is_recipient(others[i]));
 }
 
 static unsigned draw(unsigned bound)
@@ -352,6 +385,7 @@ int main(void)
 	    cmocka_unit_test(a10_no_control_byte_passes_anywhere),
 	    cmocka_unit_test(lengths_hold_at_both_ends),
 	    cmocka_unit_test(a9_all_spellings_are_one),
+	    cmocka_unit_test(only_a_parsed_form_is_a_recipient),
 	    cmocka_unit_test(a10_mutated_addresses_are_refused_or_sound),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -242,7 +242,7 @@ static void strings_are_read_with_their_length(void **state)
 {
 	(void)state;
 	static const char body[] =
-	    " {\"a\":\"\",\"b\":\"1\\u00002\",\"c\":\"\\u00e9\\ud83d\\ude00\",\"unknown\":[1,{}],"
+	    " {\"a\":\"\",\"b\":\"1\\u00012\",\"c\":\"\\u00e9\\ud83d\\ude00\",\"unknown\":[1,{}],"
 	    "\"d\":\"\xC3\xA9\"}\r\n ";
 	struct http_json *json;
 	size_t length;
@@ -254,7 +254,7 @@ static void strings_are_read_with_their_length(void **state)
 	text = http_string(json, "b", &length);
 	assert_int_equal(length, 3);
 	assert_memory_equal(text,
-			    "1\0"
+			    "1\1"
 			    "2",
 			    3);
 	text = http_string(json, "c", &length);
@@ -264,6 +264,17 @@ static void strings_are_read_with_their_length(void **state)
 	assert_int_equal(length, 2);
 	assert_null(http_string(json, "e", &length));
 	http_json_free(json);
+}
+
+static void no_string_holds_a_nul(void **state)
+{
+	(void)state;
+	static const char *const bodies[] = {"{\"email\":\"a@b.c\\u0000.d\"}", "{\"\\u0000\":1}",
+					     "{\"unread\":[\"\\u0000\"],\"email\":\"a@b.c\"}"};
+	for (size_t i = 0; i < COUNT(bodies); i++) {
+		struct http_json *json;
+		assert_int_equal(http_parse(&json, bodies[i], strlen(bodies[i])), RESULT_INVALID);
+	}
 }
 
 static void the_body_needs_no_end_mark(void **state)
@@ -339,6 +350,7 @@ int main(void)
 	    cmocka_unit_test(a8_what_is_no_object_is_refused),
 	    cmocka_unit_test(a8_only_strings_count),
 	    cmocka_unit_test(strings_are_read_with_their_length),
+	    cmocka_unit_test(no_string_holds_a_nul),
 	    cmocka_unit_test(the_body_needs_no_end_mark),
 	    cmocka_unit_test(a8_mutated_bodies_are_refused_or_objects),
 	};
