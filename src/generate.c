@@ -3,18 +3,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "address.h"
-#include "challenge.h"
-#include "code.h"
-#include "config.h"
-#include "db.h"
-#include "http.h"
-#include "log.h"
-#include "responder.h"
-#include "seal.h"
-#include "secret.h"
+#include "base/config.h"
+#include "base/log.h"
+#include "base/secret.h"
+#include "db/db.h"
+#include "http/challenge.h"
+#include "http/http.h"
+#include "http/responder.h"
+#include "otp/address.h"
+#include "otp/code.h"
+#include "otp/seal.h"
+#include "otp/token.h"
 #include "start.h"
-#include "token.h"
 
 #define LOCALE_MAX 35U /* RFC 5646 4.4.1 */
 

@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "result.h"
-#include "secret.h"
+#include "base/result.h"
+#include "base/secret.h"
 
 /* The folders, in the order in which new keys reach them: who writes rows with a key comes last. */
 enum place { PLACE_VALIDATE, PLACE_WORKER, PLACE_GENERATE };

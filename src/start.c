@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 
-#include "db.h"
-#include "log.h"
+#include "base/log.h"
+#include "db/db.h"
 
 #define EXIT_USAGE 2
 

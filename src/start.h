@@ -4,9 +4,9 @@
 
 #include <stdbool.h>
 
-#include "config.h"
-#include "result.h"
-#include "secret.h"
+#include "base/config.h"
+#include "base/result.h"
+#include "base/secret.h"
 
 /* In order: arguments, settings, log, secrets. false: the program ends now with *status (--help, --check, or something
    wrong, which was said). */

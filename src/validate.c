@@ -3,15 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "challenge.h"
-#include "code.h"
-#include "config.h"
-#include "db.h"
-#include "http.h"
-#include "responder.h"
-#include "secret.h"
+#include "base/config.h"
+#include "base/secret.h"
+#include "db/db.h"
+#include "http/challenge.h"
+#include "http/http.h"
+#include "http/responder.h"
+#include "otp/code.h"
+#include "otp/token.h"
 #include "start.h"
-#include "token.h"
 
 /* One request. */
 struct job {

@@ -14,15 +14,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "config.h"
-#include "db.h"
-#include "deliver.h"
-#include "log.h"
-#include "mail.h"
-#include "message.h"
-#include "outbox.h"
-#include "secret.h"
+#include "base/clock.h"
+#include "base/config.h"
+#include "base/log.h"
+#include "base/secret.h"
+#include "db/db.h"
+#include "mail/deliver.h"
+#include "mail/message.h"
+#include "mail/outbox.h"
+#include "mail/smtp_send.h"
 
 #define EXIT_USAGE 2
 #define SESSIONS_MAX 32
@@ -67,8 +67,8 @@ static bool make_deliver(struct worker *worker)
 
 	deliver->config = config;
 	deliver->secret = &worker->secret;
-	return message_letterhead_new(&deliver->letterhead, &settings) == RESULT_OK &&
-	       mail_new(&deliver->mail, config, message_sender(deliver->letterhead)) == RESULT_OK;
+	return message_composer_new(&deliver->composer, &settings) == RESULT_OK &&
+	       smtp_send_new(&deliver->mail, config, message_sender(deliver->composer)) == RESULT_OK;
 }
 
 /* Settings, keys, templates, relays: everything that --check looks at. */
@@ -87,8 +87,8 @@ static bool prepare(struct worker *worker)
 /* All but the outbox, which is the parent's. */
 static void release(struct worker *worker)
 {
-	mail_free(worker->deliver.mail);
-	message_letterhead_free(worker->deliver.letterhead);
+	smtp_send_free(worker->deliver.mail);
+	message_composer_free(worker->deliver.composer);
 	secret_wipe(&worker->secret);
 }
 

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "address.h"
+#include "base/utf8.h"
 #include "fuzz.h"
-#include "utf8.h"
+#include "otp/address.h"
 
 static void check_words(const char *text)
 {

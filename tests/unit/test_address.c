@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "address.h"
-#include "utf8.h"
+#include "base/utf8.h"
+#include "otp/address.h"
 
 #define LOCAL64 "aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggg"
 #define LABEL63 "aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffggg"

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "batch.h"
+#include "http/batch.h"
 
 static struct batch_item make_item(unsigned key, uint64_t arrived_ms)
 {

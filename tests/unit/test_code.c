@@ -7,8 +7,8 @@
 #include <cmocka.h>
 #include <string.h>
 
-#include "code.h"
-#include "secret.h"
+#include "base/secret.h"
+#include "otp/code.h"
 
 #define CODES 1000000U
 

@@ -10,25 +10,25 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "deliver.h"
-#include "relay.h"
-#include "reply.h"
+#include "mail/deliver.h"
+#include "mail/smtp_relay.h"
+#include "mail/smtp_reply.h"
 
 static const int none[3];
 
-static struct reply reply_of(int code, const int enhanced[3], const char *text)
+static struct smtp_reply reply_of(int code, const int enhanced[3], const char *text)
 {
-	struct reply reply;
+	struct smtp_reply reply;
 
-	reply_set(&reply, code, enhanced, text);
+	smtp_reply_set(&reply, code, enhanced, text);
 	return reply;
 }
 
 static void test_reply_text(void **state)
 {
 	const int triplet[3] = {5, 1, 1};
-	char lengthy[REPLY_BYTES * 2];
-	struct reply reply = reply_of(550, triplet, "<a@b>\r\n no  such\tuser \xC3\xA9\x1b[31m\r\n");
+	char lengthy[SMTP_REPLY_BYTES * 2];
+	struct smtp_reply reply = reply_of(550, triplet, "<a@b>\r\n no  such\tuser \xC3\xA9\x1b[31m\r\n");
 
 	(void)state;
 	assert_string_equal(reply.text, "550 5.1.1 <a@b> no such user ???[31m");
@@ -37,41 +37,41 @@ static void test_reply_text(void **state)
 	memset(lengthy, 'x', sizeof lengthy - 1);
 	lengthy[sizeof lengthy - 1] = '\0';
 	reply = reply_of(451, none, lengthy);
-	assert_int_equal(strlen(reply.text), REPLY_BYTES - 1);
-	reply_say(&reply, "  our words\n");
+	assert_int_equal(strlen(reply.text), SMTP_REPLY_BYTES - 1);
+	smtp_reply_say(&reply, "  our words\n");
 	assert_string_equal(reply.text, "our words");
 	assert_int_equal(reply.code, 0);
 }
 
 static void test_reply_mask_A12(void **state)
 {
-	struct reply reply = reply_of(550, none, "no 123456 here, nor 1234567, 123456");
+	struct smtp_reply reply = reply_of(550, none, "no 123456 here, nor 1234567, 123456");
 
 	(void)state;
-	reply_mask(&reply, "123456");
+	smtp_reply_mask(&reply, "123456");
 	assert_string_equal(reply.text, "550 no ****** here, nor ******7, ******");
-	reply_mask(&reply, "");
+	smtp_reply_mask(&reply, "");
 	assert_string_equal(reply.text, "550 no ****** here, nor ******7, ******");
 	reply = reply_of(550, none, "<Jane@Example.com>: unknown");
-	reply_mask(&reply, "jane@example.com");
+	smtp_reply_mask(&reply, "jane@example.com");
 	assert_string_equal(reply.text, "550 <****************>: unknown");
 }
 
 /* What the cut left of a secret at the end of a long reply is masked, too. */
 static void test_reply_mask_at_the_cut_A12(void **state)
 {
-	char text[REPLY_BYTES + 16];
-	struct reply reply;
+	char text[SMTP_REPLY_BYTES + 16];
+	struct smtp_reply reply;
 
 	(void)state;
 	for (size_t left = 1; left <= 6; left++) {
 		memset(text, 'x', sizeof text);
-		memcpy(text + REPLY_BYTES - 1 - strlen("550 ") - left, "123456", strlen("123456") + 1);
+		memcpy(text + SMTP_REPLY_BYTES - 1 - strlen("550 ") - left, "123456", strlen("123456") + 1);
 		reply = reply_of(550, none, text);
-		assert_int_equal(strlen(reply.text), REPLY_BYTES - 1);
-		reply_mask(&reply, "123456");
-		assert_int_equal(strspn(reply.text + REPLY_BYTES - 1 - left, "*"), left);
-		assert_int_equal(reply.text[REPLY_BYTES - 2 - left], 'x');
+		assert_int_equal(strlen(reply.text), SMTP_REPLY_BYTES - 1);
+		smtp_reply_mask(&reply, "123456");
+		assert_int_equal(strspn(reply.text + SMTP_REPLY_BYTES - 1 - left, "*"), left);
+		assert_int_equal(reply.text[SMTP_REPLY_BYTES - 2 - left], 'x');
 	}
 }
 
@@ -81,36 +81,36 @@ static void test_whose_fault(void **state)
 	static const int ours[] = {0, 250, 354, 421, 450, 451, 452, 500, 502, 503, 504, 530, 534, 535, 538};
 	const int policy[3] = {5, 7, 1};
 	const int unknown[3] = {5, 1, 1};
-	struct reply reply;
+	struct smtp_reply reply;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof final / sizeof final[0]; i++) {
 		reply = reply_of(final[i], none, "text");
-		assert_true(reply_refuses_recipient(&reply));
+		assert_true(smtp_reply_refuses_recipient(&reply));
 		reply = reply_of(final[i], unknown, "text");
-		assert_true(reply_refuses_recipient(&reply));
+		assert_true(smtp_reply_refuses_recipient(&reply));
 		reply = reply_of(final[i], policy, "relay access denied");
-		assert_false(reply_refuses_recipient(&reply));
+		assert_false(smtp_reply_refuses_recipient(&reply));
 		/* libesmtp leaves the triplet in the text if ENHANCEDSTATUSCODES was not offered. */
 		reply = reply_of(final[i], none, "5.7.1 relay access denied");
-		assert_false(reply_refuses_recipient(&reply));
+		assert_false(smtp_reply_refuses_recipient(&reply));
 	}
 	for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) {
 		reply = reply_of(ours[i], none, "text");
-		assert_false(reply_refuses_recipient(&reply));
+		assert_false(smtp_reply_refuses_recipient(&reply));
 	}
 }
 
 static void test_positive(void **state)
 {
 	static const int no[] = {0, 199, 300, 354, 450, 550};
-	struct reply reply = reply_of(250, none, "ok");
+	struct smtp_reply reply = reply_of(250, none, "ok");
 
 	(void)state;
-	assert_true(reply_is_positive(&reply));
+	assert_true(smtp_reply_is_positive(&reply));
 	for (size_t i = 0; i < sizeof no / sizeof no[0]; i++) {
 		reply = reply_of(no[i], none, "ok");
-		assert_false(reply_is_positive(&reply));
+		assert_false(smtp_reply_is_positive(&reply));
 	}
 }
 
@@ -155,21 +155,21 @@ static void test_backoff(void **state)
 /* In order of preference; one that failed lately comes last, and first again once it has cooled down. */
 static void test_relay_order(void **state)
 {
-	struct relays relays = {.count = 3};
-	bool tried[RELAYS_MAX] = {false};
+	struct smtp_relays relays = {.count = 3};
+	bool tried[SMTP_RELAYS_MAX] = {false};
 
 	(void)state;
-	assert_ptr_equal(relays_choose(&relays, tried, 1000), &relays.relay[0]);
+	assert_ptr_equal(smtp_relays_choose(&relays, tried, 1000), &relays.relay[0]);
 	relays.relay[0].retry_at_ms = 2000;
-	assert_ptr_equal(relays_choose(&relays, tried, 1000), &relays.relay[1]);
+	assert_ptr_equal(smtp_relays_choose(&relays, tried, 1000), &relays.relay[1]);
 	tried[1] = true;
-	assert_ptr_equal(relays_choose(&relays, tried, 1000), &relays.relay[2]);
+	assert_ptr_equal(smtp_relays_choose(&relays, tried, 1000), &relays.relay[2]);
 	tried[2] = true;
-	assert_ptr_equal(relays_choose(&relays, tried, 1000), &relays.relay[0]);
+	assert_ptr_equal(smtp_relays_choose(&relays, tried, 1000), &relays.relay[0]);
 	tried[0] = true;
-	assert_null(relays_choose(&relays, tried, 1000));
+	assert_null(smtp_relays_choose(&relays, tried, 1000));
 	memset(tried, 0, sizeof tried);
-	assert_ptr_equal(relays_choose(&relays, tried, 2000), &relays.relay[0]);
+	assert_ptr_equal(smtp_relays_choose(&relays, tried, 2000), &relays.relay[0]);
 }
 
 int main(void)

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "http.h"
+#include "http/http.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

@@ -13,8 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "log.h"
-#include "utf8.h"
+#include "base/log.h"
+#include "base/utf8.h"
 
 #define TIME_BYTES (sizeof "{\"time\":\"2024-01-02T03:04:05.678Z\"" - 1)
 

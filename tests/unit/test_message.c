@@ -14,8 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "message.h"
-#include "template.h"
+#include "mail/message.h"
+#include "mail/template.h"
 
 #define PATH_BYTES 256
 #define TEXT_OK "Code for {{app_name}}:\n\n{{code}}\n\n{{minutes}} min, {{requested_at}} = now\n"
@@ -65,24 +65,24 @@ static int finish(void **state)
 	return system(command);
 }
 
-/* Makes a letterhead while standard error goes to the file "log"; NULL if refused. */
-static struct message_letterhead *try_new(const char *app_name, const char *subject, const char *from)
+/* Makes a composer while standard error goes to the file "log"; NULL if refused. */
+static struct message_composer *try_new(const char *app_name, const char *subject, const char *from)
 {
 	struct message_settings settings = {
 	    .app_name = app_name, .subject = subject, .from = from, .template_dir = folder};
-	struct message_letterhead *letterhead = NULL;
+	struct message_composer *composer = NULL;
 	int saved = dup(STDERR_FILENO);
 	int log = open(path_of("log"), O_WRONLY | O_CREAT | O_TRUNC, 0600);
 	enum result result;
 
 	assert_true(saved >= 0 && log >= 0);
 	dup2(log, STDERR_FILENO);
-	result = message_letterhead_new(&letterhead, &settings);
+	result = message_composer_new(&composer, &settings);
 	dup2(saved, STDERR_FILENO);
 	close(saved);
 	close(log);
-	assert_true(result == RESULT_OK ? letterhead != NULL : letterhead == NULL);
-	return letterhead;
+	assert_true(result == RESULT_OK ? composer != NULL : composer == NULL);
+	return composer;
 }
 
 static bool was_logged(const char *text)
@@ -98,15 +98,15 @@ static bool was_logged(const char *text)
 	return strstr(log, text) != NULL;
 }
 
-static struct message_letterhead *new_ok(const char *app_name, const char *subject, const char *from)
+static struct message_composer *new_ok(const char *app_name, const char *subject, const char *from)
 {
-	struct message_letterhead *letterhead = try_new(app_name, subject, from);
+	struct message_composer *composer = try_new(app_name, subject, from);
 
-	assert_non_null(letterhead);
-	return letterhead;
+	assert_non_null(composer);
+	return composer;
 }
 
-static const char *build(struct message_letterhead *letterhead, const char *locale)
+static const char *build(struct message_composer *composer, const char *locale)
 {
 	struct message_request request = {.id = {0x01, 0x8f, 0x3d, 0xe8, 0x4d, 0x50, 0xab},
 					  .recipient = "Jane.Doe+tag@xn--bcher-kva.example",
@@ -116,7 +116,7 @@ static const char *build(struct message_letterhead *letterhead, const char *loca
 					  .expires_ms = INT64_C(1714745106789) + 600000};
 	size_t length = 0;
 
-	assert_int_equal(message_build(letterhead, &request, out, sizeof out, &length), RESULT_OK);
+	assert_int_equal(message_build(composer, &request, out, sizeof out, &length), RESULT_OK);
 	assert_int_equal(strlen(out), length);
 	return out;
 }
@@ -124,10 +124,10 @@ static const char *build(struct message_letterhead *letterhead, const char *loca
 /* Builds with these settings; the caller looks at out. */
 static const char *mail_of(const char *app_name, const char *subject, const char *from)
 {
-	struct message_letterhead *letterhead = new_ok(app_name, subject, from);
+	struct message_composer *composer = new_ok(app_name, subject, from);
 
-	(void)build(letterhead, NULL);
-	message_letterhead_free(letterhead);
+	(void)build(composer, NULL);
+	message_composer_free(composer);
 	return out;
 }
 
@@ -258,14 +258,14 @@ static void test_trailing_space_is_encoded(void **state)
 
 static void test_repeat_is_identical_P2(void **state)
 {
-	struct message_letterhead *letterhead = new_ok("Acme", "s", "a@example.com");
-	char *first = strdup(build(letterhead, "en"));
+	struct message_composer *composer = new_ok("Acme", "s", "a@example.com");
+	char *first = strdup(build(composer, "en"));
 
 	(void)state;
 	assert_non_null(first);
-	assert_string_equal(build(letterhead, "en"), first);
+	assert_string_equal(build(composer, "en"), first);
 	free(first);
-	message_letterhead_free(letterhead);
+	message_composer_free(composer);
 }
 
 static void test_from(void **state)
@@ -381,7 +381,7 @@ static void test_languages(void **state)
 	static const char *const portuguese[] = {"pt-BR", "pt-br", "PT_BR", "pt-BR-x-foo"};
 	static const char *const english[] = {
 	    "en", "en-GB", "pt-PT", "pt", "xx", "", "-", "../en", "pt-BRA", "en-aaaaaaaa-aaaaaaaa-aaaaaaaa-aaaaaaaa"};
-	struct message_letterhead *letterhead;
+	struct message_composer *composer;
 
 	(void)state;
 	assert_int_equal(mkdir(path_of("pt-BR"), 0700), 0);
@@ -394,36 +394,36 @@ static void test_languages(void **state)
 					"digo {{app_name}}\n");
 	write_text("de/mail.txt", "Deutsch\n{{code}}\n");
 	write_text("de/mail.html", "Deutsch\n{{code}}\n");
-	letterhead = new_ok("Acme", "Your code", "a@example.com");
+	composer = new_ok("Acme", "Your code", "a@example.com");
 	for (size_t i = 0; i < sizeof portuguese / sizeof portuguese[0]; i++) {
-		assert_has(decoded_part(build(letterhead, portuguese[i]), "text/plain"), "C\xC3\xB3"
-											 "digo\r\n");
+		assert_has(decoded_part(build(composer, portuguese[i]), "text/plain"), "C\xC3\xB3"
+										       "digo\r\n");
 		assert_has(out, "\r\nSubject: =?UTF-8?B?Q8OzZGlnbyBBY21l?=\r\n");
 	}
 	for (size_t i = 0; i < sizeof english / sizeof english[0]; i++) {
-		assert_has(decoded_part(build(letterhead, english[i]), "text/plain"), "Code for Acme");
+		assert_has(decoded_part(build(composer, english[i]), "text/plain"), "Code for Acme");
 		assert_has(out, "\r\nSubject: Your code\r\n");
 	}
-	assert_has(decoded_part(build(letterhead, "de-CH-1996"), "text/plain"), "Deutsch");
-	message_letterhead_free(letterhead);
+	assert_has(decoded_part(build(composer, "de-CH-1996"), "text/plain"), "Deutsch");
+	message_composer_free(composer);
 }
 
 static void test_no_room(void **state)
 {
-	struct message_letterhead *letterhead = new_ok("A", "s", "a@example.com");
+	struct message_composer *composer = new_ok("A", "s", "a@example.com");
 	struct message_request request = {.recipient = "b@example.com", .code = "1", .expires_ms = 60000};
 	size_t whole = 0;
 	size_t length = 7;
 
 	(void)state;
-	assert_int_equal(message_build(letterhead, &request, out, sizeof out, &whole), RESULT_OK);
+	assert_int_equal(message_build(composer, &request, out, sizeof out, &whole), RESULT_OK);
 	for (size_t size = 1; size <= whole; size++)
-		assert_int_equal(message_build(letterhead, &request, out, size, &length), RESULT_FAULT);
+		assert_int_equal(message_build(composer, &request, out, size, &length), RESULT_FAULT);
 	assert_int_equal(length, 7);
-	assert_int_equal(message_build(letterhead, &request, out, whole + 1, &length), RESULT_OK);
+	assert_int_equal(message_build(composer, &request, out, whole + 1, &length), RESULT_OK);
 	request.created_ms = INT64_MAX;
-	assert_int_equal(message_build(letterhead, &request, out, sizeof out, &length), RESULT_FAULT);
-	message_letterhead_free(letterhead);
+	assert_int_equal(message_build(composer, &request, out, sizeof out, &length), RESULT_FAULT);
+	message_composer_free(composer);
 }
 
 int main(void)

@@ -8,8 +8,8 @@
 #include <sodium.h>
 #include <string.h>
 
-#include "seal.h"
-#include "secret.h"
+#include "base/secret.h"
+#include "otp/seal.h"
 
 static unsigned char private_key[32], public_key[32];
 static unsigned char id[TOKEN_ID_BYTES];

@@ -21,7 +21,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include "secret.h"
+#include "base/secret.h"
 
 #if defined __SANITIZE_ADDRESS__
 #define IS_SANITIZED 1 /* LeakSanitizer needs a dumpable process */

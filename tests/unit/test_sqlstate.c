@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "sqlstate.h"
+#include "db/sqlstate.h"
 
 static void passing_errors(void **state)
 {

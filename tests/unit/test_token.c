@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "secret.h"
-#include "token.h"
+#include "base/secret.h"
+#include "otp/token.h"
 
 static size_t asked_for; /* bytes drawn by fixed_random */
 

@@ -1,0 +1,154 @@
+/* challenge.c: the two request functions of schema otp, as batches: what goes into the call and what comes out. */
+#include "http/challenge.h"
+
+#include <string.h>
+
+void challenge_encode_asks(struct db_params *params, size_t count,
+			   const struct challenge_ask *(*get)(void *items, size_t i), void *items,
+			   const struct challenge_terms *terms)
+{
+	db_params_reset(params);
+	db_array_begin(params, DB_UUID);
+	for (size_t i = 0; i < count; i++)
+		db_array_bytes(params, get(items, i)->id, TOKEN_ID_BYTES);
+	db_array_end(params);
+	db_array_begin(params, DB_TEXT);
+	for (size_t i = 0; i < count; i++)
+		db_array_text(params, get(items, i)->email);
+	db_array_end(params);
+	db_array_begin(params, DB_TEXT);
+	for (size_t i = 0; i < count; i++)
+		db_array_text(params, get(items, i)->recipient);
+	db_array_end(params);
+	db_array_begin(params, DB_TEXT);
+	for (size_t i = 0; i < count; i++)
+		db_array_text(params, get(items, i)->mailbox);
+	db_array_end(params);
+	db_array_begin(params, DB_BYTEA);
+	for (size_t i = 0; i < count; i++)
+		db_array_bytes(params, get(items, i)->mac, CODE_MAC_BYTES);
+	db_array_end(params);
+	db_add_smallint(params, terms->mac_key);
+	db_array_begin(params, DB_BYTEA);
+	for (size_t i = 0; i < count; i++)
+		db_array_bytes(params, get(items, i)->sealed, SEAL_BYTES);
+	db_array_end(params);
+	db_add_smallint(params, terms->mail_key);
+	db_array_begin(params, DB_TEXT);
+	for (size_t i = 0; i < count; i++)
+		db_array_text(params, get(items, i)->locale);
+	db_array_end(params);
+	db_add_int(params, terms->lifetime_seconds);
+	db_add_int(params, terms->max_attempts);
+	db_add_int(params, terms->resend_seconds);
+	db_add_int(params, terms->sends_per_hour);
+	db_add_int(params, terms->sends_per_day);
+}
+
+/* The index of the request that a row answers. */
+static enum result read_ordinal(const struct db_rows *rows, size_t row, size_t count, size_t *i)
+{
+	int32_t ordinal = 0;
+	enum result result = db_get_int(rows, row, 0, &ordinal);
+
+	if (result != RESULT_OK || ordinal < 1 || (size_t)ordinal > count)
+		return RESULT_FAULT;
+	*i = (size_t)ordinal - 1;
+	return RESULT_OK;
+}
+
+enum result challenge_decode_asks(const struct db_rows *rows, size_t count, int *retry_after)
+{
+	if (db_rows_count(rows) != count)
+		return RESULT_FAULT;
+	for (size_t i = 0; i < count; i++)
+		retry_after[i] = -1;
+	for (size_t row = 0; row < count; row++) {
+		int32_t seconds = 0;
+		size_t i = 0;
+
+		if (read_ordinal(rows, row, count, &i) != RESULT_OK ||
+		    db_get_int(rows, row, 1, &seconds) != RESULT_OK || seconds < 0 || retry_after[i] >= 0)
+			return RESULT_FAULT;
+		retry_after[i] = seconds;
+	}
+	return RESULT_OK;
+}
+
+void challenge_encode_guesses(struct db_params *params, size_t count,
+			      const struct challenge_guess *(*get)(void *items, size_t i), void *items, short mac_key,
+			      short previous_key)
+{
+	db_params_reset(params);
+	db_array_begin(params, DB_UUID);
+	for (size_t i = 0; i < count; i++)
+		db_array_bytes(params, get(items, i)->id, TOKEN_ID_BYTES);
+	db_array_end(params);
+	db_array_begin(params, DB_BYTEA);
+	for (size_t i = 0; i < count; i++)
+		db_array_bytes(params, get(items, i)->possible ? get(items, i)->mac : NULL, CODE_MAC_BYTES);
+	db_array_end(params);
+	db_add_smallint(params, mac_key);
+	if (previous_key < 0) {
+		db_add_null(params);
+		db_add_null(params);
+		return;
+	}
+	db_array_begin(params, DB_BYTEA);
+	for (size_t i = 0; i < count; i++)
+		db_array_bytes(params, get(items, i)->possible ? get(items, i)->previous_mac : NULL, CODE_MAC_BYTES);
+	db_array_end(params);
+	db_add_smallint(params, previous_key);
+}
+
+static enum result read_verdict(const char *text, enum challenge_verdict *verdict)
+{
+	static const char *const names[] = {
+	    [CHALLENGE_VALID] = "valid",         [CHALLENGE_WRONG_PASSWORD] = "wrong_password",
+	    [CHALLENGE_EXPIRED] = "expired",     [CHALLENGE_USED] = "used",
+	    [CHALLENGE_EXHAUSTED] = "exhausted", [CHALLENGE_UNKNOWN_TOKEN] = "unknown_token",
+	};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(text, names[i]) == 0) {
+			*verdict = (enum challenge_verdict)i;
+			return RESULT_OK;
+		}
+	}
+	return RESULT_FAULT;
+}
+
+static enum result read_answer(const struct db_rows *rows, size_t row, struct challenge_answer *answer)
+{
+	struct challenge_answer read = {.email = NULL};
+	int32_t attempts_left = 0;
+
+	if (db_is_null(rows, row, 1) || read_verdict(db_get_text(rows, row, 1), &read.verdict) != RESULT_OK)
+		return RESULT_FAULT;
+	if (read.verdict == CHALLENGE_WRONG_PASSWORD && db_get_int(rows, row, 2, &attempts_left) != RESULT_OK)
+		return RESULT_FAULT;
+	if (read.verdict == CHALLENGE_VALID) {
+		if (db_is_null(rows, row, 3))
+			return RESULT_FAULT;
+		read.email = db_get_text(rows, row, 3);
+	}
+	read.attempts_left = attempts_left;
+	*answer = read;
+	return RESULT_OK;
+}
+
+enum result challenge_decode_guesses(const struct db_rows *rows, size_t count, struct challenge_answer *answers)
+{
+	if (db_rows_count(rows) != count)
+		return RESULT_FAULT;
+	for (size_t i = 0; i < count; i++)
+		answers[i].attempts_left = -1;
+	for (size_t row = 0; row < count; row++) {
+		size_t i = 0;
+
+		if (read_ordinal(rows, row, count, &i) != RESULT_OK || answers[i].attempts_left >= 0 ||
+		    read_answer(rows, row, &answers[i]) != RESULT_OK)
+			return RESULT_FAULT;
+	}
+	return RESULT_OK;
+}

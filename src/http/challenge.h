@@ -1,0 +1,82 @@
+/* challenge.h: the two request functions of schema otp, as batches: what goes into the call and what comes out. */
+#ifndef OTP_CHALLENGE_H
+#define OTP_CHALLENGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/result.h"
+#include "db/db.h"
+#include "db/db_params.h"
+#include "otp/code.h"
+#include "otp/seal.h"
+#include "otp/token.h"
+
+#define CHALLENGE_GENERATE_SQL \
+	"select ord, retry_after from otp.generate($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+#define CHALLENGE_VALIDATE_SQL "select ord, verdict, attempts_left, email from otp.validate($1, $2, $3, $4, $5)"
+
+/* A code to be stored and mailed. Strings are the caller's. */
+struct challenge_ask {
+	unsigned char id[TOKEN_ID_BYTES];
+	const char *email;     /* as given */
+	const char *recipient; /* where the mail goes; NULL if it is the same as email, so for the next */
+	const char *mailbox;   /* what limits count by */
+	const char *locale;    /* NULL: the default */
+	unsigned char mac[CODE_MAC_BYTES];
+	unsigned char sealed[SEAL_BYTES];
+};
+
+/* What holds for all asks of a process. */
+struct challenge_terms {
+	short mac_key;
+	short mail_key;
+	int lifetime_seconds;
+	int max_attempts;
+	int resend_seconds;
+	int sends_per_hour;
+	int sends_per_day;
+};
+
+/* Builds the parameters of a batch; get(items, i) gives its elements. */
+void challenge_encode_asks(struct db_params *params, size_t count,
+			   const struct challenge_ask *(*get)(void *items, size_t i), void *items,
+			   const struct challenge_terms *terms);
+
+/* retry_after[i]: 0 if ask i was stored, else the seconds after which it may be asked again. RESULT_FAULT unless there
+   is exactly one answer per ask. */
+OTP_MUST_CHECK enum result challenge_decode_asks(const struct db_rows *rows, size_t count, int *retry_after);
+
+/* A guess to be evaluated. */
+struct challenge_guess {
+	unsigned char id[TOKEN_ID_BYTES];
+	bool possible; /* false: what was typed cannot be a code; it counts as a guess and is wrong */
+	unsigned char mac[CODE_MAC_BYTES];
+	unsigned char previous_mac[CODE_MAC_BYTES]; /* under the previous pepper */
+};
+
+enum challenge_verdict {
+	CHALLENGE_VALID,
+	CHALLENGE_WRONG_PASSWORD,
+	CHALLENGE_EXPIRED,
+	CHALLENGE_USED,
+	CHALLENGE_EXHAUSTED,
+	CHALLENGE_UNKNOWN_TOKEN
+};
+
+struct challenge_answer {
+	enum challenge_verdict verdict;
+	int attempts_left; /* CHALLENGE_WRONG_PASSWORD */
+	const char *email; /* CHALLENGE_VALID; lives as long as the rows */
+};
+
+/* previous_key: -1 if there is none. */
+void challenge_encode_guesses(struct db_params *params, size_t count,
+			      const struct challenge_guess *(*get)(void *items, size_t i), void *items, short mac_key,
+			      short previous_key);
+
+/* As challenge_decode_asks. A verdict that is not known is RESULT_FAULT: it must never pass for success. */
+OTP_MUST_CHECK enum result challenge_decode_guesses(const struct db_rows *rows, size_t count,
+						    struct challenge_answer *answers);
+
+#endif

@@ -1,0 +1,67 @@
+/* http.h: the JSON that comes in and the answers that go out, by the table of the HTTP contract. */
+#ifndef OTP_HTTP_H
+#define OTP_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/result.h"
+
+/* Everything but success. The messages are those of the replaced app, word for word; clients depend on them. */
+enum http_error {
+	HTTP_BAD_REQUEST,
+	HTTP_INVALID_EMAIL,
+	HTTP_UNKNOWN_TOKEN,
+	HTTP_WRONG_PASSWORD, /* number: attempts_left */
+	HTTP_EXPIRED,
+	HTTP_USED,
+	HTTP_EXHAUSTED,
+	HTTP_NOT_FOUND,
+	HTTP_METHOD_NOT_ALLOWED,
+	HTTP_TOO_LARGE,
+	HTTP_UNSUPPORTED_TYPE,
+	HTTP_LIMITED, /* number: retry_after, seconds */
+	HTTP_INTERNAL,
+	HTTP_UNAVAILABLE,
+	HTTP_ERRORS
+};
+
+/* A whole FastCGI answer: status line, headers, empty line, body. */
+#define HTTP_ANSWER_MAX 4096U
+struct http_answer {
+	size_t length;
+	char text[HTTP_ANSWER_MAX];
+};
+
+/* number goes where the error's comment says; ignored elsewhere. */
+void http_refuse(struct http_answer *answer, enum http_error error, int number);
+
+/* The error's slug, as in answers and metrics. */
+const char *http_error_slug(enum http_error error);
+
+/* 405 with the methods that would do, such as "POST, OPTIONS". */
+void http_refuse_method(struct http_answer *answer, const char *allow);
+
+/* 200 after generate. token: base64url. */
+void http_generated(struct http_answer *answer, const char *token, int expires_in, int resend_after);
+
+/* 200 after validate. email: as stored; RESULT_FAULT if it is no UTF-8 or too long. */
+OTP_MUST_CHECK enum result http_validated(struct http_answer *answer, const char *email);
+
+/* 200 with any body of a given Content-Type. RESULT_FAULT if it does not fit. */
+OTP_MUST_CHECK enum result http_content(struct http_answer *answer, const char *type, const char *body);
+
+/* Is a request's Content-Type JSON, or absent? */
+bool http_is_json(const char *content_type);
+
+/* A request body: one JSON object, without duplicate keys or NUL in any string. Prepares the parser once: http_start.
+ */
+struct http_json;
+void http_start(void);
+OTP_MUST_CHECK enum result http_parse(struct http_json **json, const char *body, size_t length);
+void http_json_free(struct http_json *json);
+
+/* A string member and its length, valid until http_json_free; NULL if absent or of another type. */
+const char *http_string(const struct http_json *json, const char *key, size_t *length);
+
+#endif

@@ -1,0 +1,29 @@
+/* deliver.h: a delivery process: takes queued mails, sends them, records what became of them. */
+#ifndef OTP_DELIVER_H
+#define OTP_DELIVER_H
+
+#include "base/config.h"
+#include "base/secret.h"
+#include "mail/message.h"
+#include "mail/smtp_send.h"
+
+/* What a delivery process works with; made by the parent before it forks. */
+struct deliver {
+	const struct config *config;
+	const struct secret *secret;
+	struct message_composer *composer;
+	struct smtp_send *mail;
+};
+
+/* Works until SIGTERM or SIGINT, which must be blocked: finishes the mail at hand, settles, gives back what it has not
+   begun. Returns the exit status. */
+int deliver_run(const struct deliver *deliver);
+
+/* How long a lease is, for codes that live so many minutes: a quarter of the lifetime, 15 to 60 s. Mails are claimed
+   only with that much life left, and nothing is sent after the lease, so nothing is sent after the code's time. */
+int deliver_lease_seconds(int expire_minutes);
+
+/* Seconds until the next attempt after attempts of them: 2, 4, 8 ... 60, a quarter more or less at random. */
+int deliver_backoff_seconds(int attempts, unsigned (*uniform)(unsigned bound));
+
+#endif

@@ -1,0 +1,93 @@
+/* outbox.h: the queue of mails in the database: claims, settlements, and the sweep of what has expired. */
+#ifndef OTP_OUTBOX_H
+#define OTP_OUTBOX_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/result.h"
+#include "base/secret.h"
+#include "mail/smtp_reply.h"
+#include "otp/address.h"
+#include "otp/code.h"
+#include "otp/token.h"
+
+#define OUTBOX_LEASE_BYTES 16U
+#define OUTBOX_LOCALE_BYTES 36U
+
+struct outbox;
+
+enum outbox_outcome { OUTBOX_SENT, OUTBOX_RETRY, OUTBOX_FAILED, OUTBOX_RELEASE };
+
+/* A mail under our lease. */
+struct outbox_mail {
+	unsigned char id[TOKEN_ID_BYTES];
+	unsigned char lease[OUTBOX_LEASE_BYTES];
+	char recipient[ADDRESS_MAX + 1];  /* as otp-generate parsed it; for the log only masked */
+	char locale[OUTBOX_LOCALE_BYTES]; /* "": none */
+	char code[CODE_MAX + 1];          /* secret */
+	int64_t created_ms;               /* since 1970, by the database's clock */
+	int64_t expires_ms;
+	int attempts; /* this one included */
+	bool is_sendable;
+
+	/* To be filled in before outbox_settle; set already if not sendable. */
+	enum outbox_outcome outcome;
+	struct smtp_reply reply; /* text "": keeps the row's last one */
+	int retry_seconds;
+};
+
+/* Mails that were claimed together. */
+struct outbox_batch {
+	struct outbox_mail *mails;
+	size_t size; /* of mails */
+	size_t count;
+};
+
+/* Forgets the mails, and with them their codes. */
+void outbox_batch_wipe(struct outbox_batch *batch);
+
+/* NULL: out of memory. keys: the worker's, used as long as the outbox lives. */
+struct outbox *outbox_new(const char *database_url, const struct secret_keys *keys);
+void outbox_free(struct outbox *outbox);
+
+/* Connects within 5 s, or RESULT_UNAVAILABLE. Does nothing on a live connection. */
+OTP_MUST_CHECK enum result outbox_connect(struct outbox *outbox);
+
+/* Records the outcomes in one statement; may be repeated. *lost: how many of them were not ours any more, because the
+   lease had ended and another claim came. Results as for db_call. */
+OTP_MUST_CHECK enum result outbox_settle(struct outbox *outbox, const struct outbox_batch *batch, size_t *lost);
+
+/* Settles the batch and, in the same transaction, claims up to max mails that are due (0: none) under a lease of
+   lease_seconds. In two halves: the database works while the caller sends other mails; nothing else may be asked of the
+   outbox between them. */
+OTP_MUST_CHECK enum result outbox_exchange_begin(struct outbox *outbox, const struct outbox_batch *batch, size_t max,
+						 int lease_seconds);
+
+/* RESULT_OK: the batch, the one of outbox_exchange_begin, was settled and now holds what was claimed, with codes
+   opened. A mail that cannot be sent (its address or its sealed code is not right) has is_sendable false and its
+   outcome. Otherwise what is left in the batch may not be settled, and outbox_settle can do it. *lost: as for
+   outbox_settle. */
+OTP_MUST_CHECK enum result outbox_exchange_end(struct outbox *outbox, struct outbox_batch *batch, size_t *lost);
+
+/* Waits for mails to be queued (a hint), a signal in mask, or timeout_ms. */
+void outbox_wait(struct outbox *outbox, int timeout_ms, const sigset_t *mask);
+
+/* Where a sweep goes on. */
+struct outbox_sweep {
+	unsigned char after[TOKEN_ID_BYTES]; /* {0}: from the start */
+	int32_t quota_block;
+	int64_t deleted;       /* challenges */
+	int64_t quota_deleted; /* addresses that were sent nothing for a day */
+};
+
+/* Deletes one batch of challenges that expired more than retention ago, with their mails. *ended: none are left. */
+OTP_MUST_CHECK enum result outbox_sweep(struct outbox *outbox, struct outbox_sweep *sweep, int retention_seconds,
+					int lifetime_seconds, int batch, bool *ended);
+
+/* Looks through the next blocks of the quota table; wraps around. */
+OTP_MUST_CHECK enum result outbox_sweep_quota(struct outbox *outbox, struct outbox_sweep *sweep, int blocks);
+
+#endif

@@ -1,0 +1,82 @@
+/* smtp_reply.c: what a mail relay answered, kept as clean text, and whose fault it is. */
+#include "mail/smtp_reply.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+/* Line ends and runs of blanks become one space, other bytes that are not printable ASCII a '?'. */
+static void append_clean(struct smtp_reply *reply, size_t used, const char *text)
+{
+	for (; *text != '\0' && used < sizeof reply->text - 1; text++) {
+		bool blank = *text == ' ' || *text == '\r' || *text == '\n' || *text == '\t';
+
+		if (blank && (used == 0 || reply->text[used - 1] == ' '))
+			continue;
+		reply->text[used++] = (char)(blank ? ' ' : *text > 0x20 && *text < 0x7F ? *text : '?');
+	}
+	while (used > 0 && reply->text[used - 1] == ' ')
+		used--;
+	reply->text[used] = '\0';
+}
+
+void smtp_reply_set(struct smtp_reply *reply, int code, const int enhanced[static 3], const char *text)
+{
+	char head[64];
+
+	if (enhanced[0] != 0)
+		(void)snprintf(head, sizeof head, "%d %d.%d.%d ", code, enhanced[0], enhanced[1], enhanced[2]);
+	else
+		(void)snprintf(head, sizeof head, "%d ", code);
+	reply->code = code;
+	memcpy(reply->text, head, strlen(head));
+	append_clean(reply, strlen(head), text);
+}
+
+void smtp_reply_say(struct smtp_reply *reply, const char *text)
+{
+	reply->code = 0;
+	append_clean(reply, 0, text);
+}
+
+void smtp_reply_mask(struct smtp_reply *reply, const char *secret)
+{
+	size_t length = strlen(secret);
+	size_t used = strlen(reply->text);
+	bool was_cut = used == sizeof reply->text - 1;
+	char *found = reply->text;
+
+	while (length > 0 && (found = strcasestr(found, secret)) != NULL)
+		memset(found, '*', length);
+	for (size_t part = length; was_cut && part > 0; part--)
+		if (part < used && strncasecmp(reply->text + used - part, secret, part) == 0)
+			memset(reply->text + used - part, '*', part);
+}
+
+bool smtp_reply_is_positive(const struct smtp_reply *reply)
+{
+	return reply->code >= 200 && reply->code <= 299;
+}
+
+/* Does the text go on, after the code, with an enhanced status x.7.x (security or policy, RFC 3463 3.8)? */
+static bool is_policy(const struct smtp_reply *reply)
+{
+	return strlen(reply->text) > 7 && reply->text[5] == '.' && reply->text[6] == '7' && reply->text[7] == '.';
+}
+
+bool smtp_reply_refuses_recipient(const struct smtp_reply *reply)
+{
+	switch (reply->code) {
+	case 500:
+	case 502:
+	case 503:
+	case 504:
+	case 530:
+	case 534:
+	case 535:
+	case 538:
+		return false;
+	default:
+		return reply->code >= 500 && reply->code <= 599 && !is_policy(reply);
+	}
+}
