@@ -3,10 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/config.h"
-#include "base/log.h"
-#include "base/secret.h"
-#include "db/db.h"
+#include "base/process.h"
 #include "http/challenge.h"
 #include "http/http.h"
 #include "http/responder.h"
@@ -14,13 +11,11 @@
 #include "otp/code.h"
 #include "otp/seal.h"
 #include "otp/token.h"
-#include "start.h"
+#include "program.h"
 
 #define LOCALE_MAX 35U /* RFC 5646 4.4.1 */
 
-/* One request. */
-struct job {
-	struct batch_item item;
+struct request {
 	struct challenge_ask ask;
 	struct address address;
 	char token[TOKEN_TEXT + 1];
@@ -28,16 +23,16 @@ struct job {
 };
 
 struct generate {
-	const struct config *config;
-	struct secret secret;
+	const struct keys *keys;
 	struct sealer sealer;
 	struct challenge_terms terms;
-	unsigned char line_key[SECRET_KEY_BYTES]; /* keys the batcher's hash: nobody can aim at one slot */
-	int *retry_after;                         /* of the batch that was answered */
+	size_t code_length;
+	unsigned char line_key[KEY_BYTES]; /* keys the batcher's hash: nobody can aim at one slot */
+	int *retry_after;                  /* of the batch that was answered */
 };
 
 /* A language tag, letters, digits and hyphens; anything else is taken for none. */
-static bool read_locale(const struct http_json *json, char locale[static LOCALE_MAX + 1])
+static bool read_locale(const struct json_t *json, char locale[static LOCALE_MAX + 1])
 {
 	size_t length = 0;
 	const char *text = http_string(json, "locale", &length);
@@ -55,7 +50,7 @@ static bool read_locale(const struct http_json *json, char locale[static LOCALE_
 	return true;
 }
 
-static enum result read_address(const struct http_json *json, struct address *address)
+static enum result read_address(const struct json_t *json, struct address *address)
 {
 	size_t length = 0;
 	const char *text = http_string(json, "email", &length);
@@ -65,63 +60,54 @@ static enum result read_address(const struct http_json *json, struct address *ad
 
 /* Makes token and code; only the hash, the MAC and the sealed code leave this function, and the token for the client.
  */
-static enum result make_secrets(struct generate *generate, struct job *job, uint64_t clock_ms, uint64_t now_ms)
+static enum result make_secrets(struct generate *generate, struct request *request, uint64_t clock_ms, uint64_t now_ms)
 {
+	struct challenge_ask *ask = &request->ask;
 	unsigned char token[TOKEN_BYTES];
 	char code[CODE_MAX + 1];
 	enum result result;
 
-	token_make(token, clock_ms, secret_random);
-	code_make(code, (size_t)generate->config->password_length, secret_uniform);
-	token_id(token, job->ask.id);
-	token_write(token, job->token);
-	code_mac(job->ask.mac, generate->secret.pepper.key[0], token, code);
-	result = seal_code(&generate->sealer, job->ask.sealed, job->ask.id, code, now_ms);
+	token_make(token, clock_ms, process_random);
+	code_make(code, generate->code_length, process_uniform);
+	token_id(token, ask->id);
+	token_write(token, request->token);
+	code_mac(ask->mac, generate->keys->pepper.key[0], token, code);
+	result = seal_code(&generate->sealer, ask->sealed, ask->id, code, now_ms);
 	sodium_memzero(token, sizeof(token));
 	sodium_memzero(code, sizeof(code));
 	return result;
 }
 
-static bool read_request(void *context, void *data, const struct http_json *json, uint64_t clock_ms, uint64_t now_ms,
-			 struct http_answer *answer, enum http_error *error)
+static enum http_outcome read_request(void *context, struct batch_item *item, const struct json_t *json,
+				      uint64_t clock_ms, uint64_t now_ms)
 {
 	struct generate *generate = context;
-	struct job *job = data;
-	const struct address *address = &job->address;
+	struct request *request = (struct request *)item;
+	const struct address *address = &request->address;
+	struct challenge_ask *ask = &request->ask;
 
-	if (read_address(json, &job->address) != RESULT_OK) {
-		*error = HTTP_INVALID_EMAIL;
-		http_refuse(answer, *error, 0);
-		return false;
-	}
-	if (make_secrets(generate, job, clock_ms, now_ms) != RESULT_OK) {
-		*error = HTTP_INTERNAL;
-		http_refuse(answer, *error, 0);
-		return false;
-	}
-	job->ask.email = address->given;
-	job->ask.recipient = strcmp(address->recipient, address->given) != 0 ? address->recipient : NULL;
-	job->ask.mailbox = strcmp(address->mailbox, address->given) != 0 ? address->mailbox : NULL;
-	job->ask.locale = read_locale(json, job->locale) ? job->locale : NULL;
+	if (read_address(json, &request->address) != RESULT_OK)
+		return HTTP_INVALID_EMAIL;
+	if (make_secrets(generate, request, clock_ms, now_ms) != RESULT_OK)
+		return HTTP_INTERNAL;
+	ask->email = address->given;
+	ask->recipient = strcmp(address->recipient, address->given) != 0 ? address->recipient : NULL;
+	ask->mailbox = strcmp(address->mailbox, address->given) != 0 ? address->mailbox : NULL;
+	ask->locale = read_locale(json, request->locale) ? request->locale : NULL;
 	/* One line per mailbox, whatever the spelling. */
-	crypto_generichash(job->item.key, sizeof(job->item.key), (const unsigned char *)address->mailbox,
+	crypto_generichash(item->key, sizeof(item->key), (const unsigned char *)address->mailbox,
 			   strlen(address->mailbox), generate->line_key, sizeof(generate->line_key));
-	return true;
+	return HTTP_OK;
 }
 
-static const struct challenge_ask *get_ask(void *items, size_t i)
-{
-	return &((struct job *)((struct batch_item **)items)[i])->ask;
-}
-
-static void encode(void *context, struct db_params *params, struct batch_item **items, size_t count)
+static void encode(void *context, struct db_params *params, struct batch_item *const *items, size_t count)
 {
 	struct generate *generate = context;
 
-	challenge_encode_asks(params, count, get_ask, items, &generate->terms);
+	challenge_encode_asks(params, items, count, &generate->terms);
 }
 
-static enum result decode(void *context, const struct db_rows *rows, size_t count)
+static enum result decode(void *context, const struct pg_result *rows, size_t count)
 {
 	struct generate *generate = context;
 
@@ -136,73 +122,76 @@ static bool is_final(void *context, size_t i)
 	return generate->retry_after[i] > 0;
 }
 
-static enum http_error answer(void *context, size_t i, const void *data, struct http_answer *answer)
+static enum http_outcome answer(void *context, const struct batch_item *item, size_t verdict,
+				struct http_answer *answer)
 {
 	struct generate *generate = context;
-	const struct job *job = data;
-	int retry_after = generate->retry_after[i];
+	const struct request *request = (const struct request *)item;
+	int retry_after = generate->retry_after[verdict];
 
 	if (retry_after > 0) {
 		http_refuse(answer, HTTP_LIMITED, retry_after);
 		return HTTP_LIMITED;
 	}
-	http_generated(answer, job->token, generate->terms.lifetime_seconds, generate->terms.resend_seconds);
-	return HTTP_ERRORS;
+	http_generated(answer, request->token, generate->terms.lifetime_seconds, generate->terms.resend_seconds);
+	return HTTP_OK;
 }
 
 static const struct db_statement statements[] = {
-    [RESPONDER_BATCH] = {"generate", CHALLENGE_GENERATE_SQL},
-    [RESPONDER_PING] = {"ping", RESPONDER_PING_SQL},
-    [RESPONDER_NOTIFY] = {"notify", "notify otp_mail"},
+    [PUMP_BATCH] = {"generate", CHALLENGE_GENERATE_SQL},
+    [PUMP_PING] = {"ping", PUMP_PING_SQL},
+    [PUMP_NOTIFY] = {"notify", "notify otp_mail"},
     {NULL, NULL},
 };
 
-static enum result prepare(struct generate *generate, const struct config *config)
+static enum result open_generate(struct generate *generate, const struct settings *settings, const struct keys *keys)
 {
-	const struct secret *secret = &generate->secret;
-
-	generate->config = config;
+	generate->keys = keys;
+	generate->code_length = (size_t)settings->password_length;
 	generate->terms = (struct challenge_terms){
-	    .mac_key = secret->pepper.id[0],
-	    .mail_key = secret->mail_seal.id[0],
-	    .lifetime_seconds = config->expire_minutes * 60,
-	    .max_attempts = config->max_attempts,
-	    .resend_seconds = config->resend_seconds,
-	    .sends_per_hour = config->sends_per_hour,
-	    .sends_per_day = config->sends_per_day,
+	    .mac_key = keys->pepper.id[0],
+	    .mail_key = keys->mail_seal.id[0],
+	    .lifetime_seconds = settings->expire_minutes * 60,
+	    .max_attempts = settings->max_attempts,
+	    .resend_seconds = settings->resend_seconds,
+	    .sends_per_hour = settings->sends_per_hour,
+	    .sends_per_day = settings->sends_per_day,
 	};
-	sealer_init(&generate->sealer, secret->mail_seal.key[0]);
-	secret_random(generate->line_key, sizeof(generate->line_key));
-	generate->retry_after = calloc((size_t)config->batch_max, sizeof(generate->retry_after[0]));
+	sealer_init(&generate->sealer, keys->mail_seal.key[0]);
+	process_random(generate->line_key, sizeof(generate->line_key));
+	generate->retry_after = calloc((size_t)settings->batch_max, sizeof(generate->retry_after[0]));
 	return generate->retry_after != NULL ? RESULT_OK : RESULT_FAULT;
+}
+
+static int run(void *context, const struct settings *settings, const struct keys *keys)
+{
+	struct generate *generate = context;
+	const struct responder responder = {
+	    .program = PROGRAM_GENERATE,
+	    .path = "/generate-password",
+	    .request_bytes = sizeof(struct request),
+	    .work = {.statements = statements,
+		     .may_retry = true, /* refused as a whole, nothing was stored, and a row has its own id */
+		     .context = generate,
+		     .encode = encode,
+		     .decode = decode,
+		     .is_final = is_final},
+	    .read = read_request,
+	    .answer = answer,
+	};
+	int status = EXIT_FAILURE;
+
+	if (open_generate(generate, settings, keys) == RESULT_OK)
+		status = responder_run(&responder, settings);
+	free(generate->retry_after);
+	sealer_wipe(&generate->sealer);
+	return status;
 }
 
 int main(int argc, char **argv)
 {
 	static struct generate generate;
-	static struct config config;
-	const struct responder responder = {
-	    .program = PROGRAM_GENERATE,
-	    .path = "/generate-password",
-	    .job_bytes = sizeof(struct job),
-	    .statements = statements,
-	    .may_retry = true, /* refused as a whole, nothing was stored, and a row has its own id */
-	    .context = &generate,
-	    .read = read_request,
-	    .encode = encode,
-	    .decode = decode,
-	    .is_final = is_final,
-	    .answer = answer,
-	};
-	int status = 0;
+	const struct program_parts parts = {.program = PROGRAM_GENERATE, .context = &generate, .run = run};
 
-	if (!start_responder(PROGRAM_GENERATE, argc, argv, &config, &generate.secret, &status))
-		return status;
-	status = EXIT_FAILURE;
-	if (prepare(&generate, &config) == RESULT_OK)
-		status = responder_run(&responder, &config);
-	free(generate.retry_after);
-	sealer_wipe(&generate.sealer);
-	secret_wipe(&generate.secret);
-	return status;
+	return program_main(&parts, argc, argv);
 }

@@ -10,8 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/result.h"
-#include "base/secret.h"
+#include "base/complaint.h"
+#include "base/log.h"
+#include "base/process.h"
+#include "otp/keys.h"
 
 /* The folders, in the order in which new keys reach them: who writes rows with a key comes last. */
 enum place { PLACE_VALIDATE, PLACE_WORKER, PLACE_GENERATE };
@@ -29,11 +31,14 @@ struct key_folders {
 	int place[PLACES];
 };
 
-/* Prints "otp-keygen: PATH/FOLDER/FILE: why"; folder and file may be NULL. */
-static enum result complain(const struct key_folders *folders, const char *folder, const char *file, const char *why)
+/* folder and file may be NULL. */
+static enum result fail(const struct key_folders *folders, const char *folder, const char *file, const char *why)
 {
-	(void)fprintf(stderr, "otp-keygen: %s%s%s%s%s: %s\n", folders->path, folder != NULL ? "/" : "",
-		      folder != NULL ? folder : "", file != NULL ? "/" : "", file != NULL ? file : "", why);
+	char place[4200];
+
+	(void)snprintf(place, sizeof(place), "%s%s%s%s%s", folders->path, folder != NULL ? "/" : "",
+		       folder != NULL ? folder : "", file != NULL ? "/" : "", file != NULL ? file : "");
+	complain(place, "%s", why);
 	return RESULT_FAULT;
 }
 
@@ -63,30 +68,32 @@ static enum result open_folders(struct key_folders *folders, const char *path)
 		folders->place[i] = -1;
 	folders->root = open_folder(AT_FDCWD, path);
 	if (folders->root < 0 || flock(folders->root, LOCK_EX) != 0)
-		return complain(folders, NULL, NULL, strerror(errno));
+		return fail(folders, NULL, NULL, strerror(errno));
 	for (size_t i = 0; i < PLACES; i++) {
 		folders->place[i] = open_folder(folders->root, place_names[i]);
 		if (folders->place[i] < 0)
-			return complain(folders, place_names[i], NULL, strerror(errno));
+			return fail(folders, place_names[i], NULL, strerror(errno));
 	}
 	if (fsync(folders->root) != 0)
-		return complain(folders, NULL, NULL, strerror(errno));
+		return fail(folders, NULL, NULL, strerror(errno));
 	return RESULT_OK;
 }
 
 /* The highest number among the keys of the kind in a folder; 0 if there is none. */
-static enum result newest_key(const struct key_folders *folders, enum place place, enum secret_kind kind, short *newest)
+static enum result newest_key(const struct key_folders *folders, enum place place, enum key_kind kind, short *newest)
 {
 	int copy = openat(folders->place[place], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *listing = copy < 0 ? NULL : fdopendir(copy);
+	short found = 0;
+
 	if (listing == NULL) {
 		if (copy >= 0)
 			(void)close(copy);
-		return complain(folders, place_names[place], NULL, strerror(errno));
+		return fail(folders, place_names[place], NULL, strerror(errno));
 	}
-	short found = 0;
 	for (const struct dirent *entry = readdir(listing); entry != NULL; entry = readdir(listing)) {
-		short number = secret_key_number(kind, entry->d_name);
+		short number = keys_number(kind, entry->d_name);
+
 		if (number > found)
 			found = number;
 	}
@@ -99,13 +106,14 @@ static enum result newest_key(const struct key_folders *folders, enum place plac
 
 /* Writes the key to the descriptor so that it lies on the disk with its final mode, and its folder's owner if we may
    give files away: a rotation run by root must not make keys that the programs cannot read. */
-static bool write_key(int folder, int fd, const unsigned char key[static SECRET_KEY_BYTES])
+static bool write_key(int folder, int fd, const unsigned char key[static KEY_BYTES])
 {
 	struct stat status;
-	ssize_t count = write(fd, key, SECRET_KEY_BYTES);
-	if (count >= 0 && count < (ssize_t)SECRET_KEY_BYTES)
+	ssize_t count = write(fd, key, KEY_BYTES);
+
+	if (count >= 0 && count < (ssize_t)KEY_BYTES)
 		errno = ENOSPC;
-	if (count != (ssize_t)SECRET_KEY_BYTES || fstat(folder, &status) != 0)
+	if (count != (ssize_t)KEY_BYTES || fstat(folder, &status) != 0)
 		return false;
 	if (geteuid() == 0 && fchown(fd, status.st_uid, status.st_gid) != 0)
 		return false;
@@ -114,22 +122,26 @@ static bool write_key(int folder, int fd, const unsigned char key[static SECRET_
 
 /* Makes a key file, all or nothing: it gets its name when it is complete and on the disk. */
 static enum result put_key(const struct key_folders *folders, enum place place, const char *name,
-			   const unsigned char key[static SECRET_KEY_BYTES])
+			   const unsigned char key[static KEY_BYTES])
 {
 	int folder = folders->place[place];
-	char unfinished[SECRET_NAME_BYTES + 8];
-	(void)snprintf(unfinished, sizeof unfinished, ".%s.new", name);
+	char unfinished[KEY_NAME_BYTES + 8];
+	bool is_done;
+	int fd;
+
+	(void)snprintf(unfinished, sizeof(unfinished), ".%s.new", name);
 	(void)unlinkat(folder, unfinished, 0); /* of an interrupted run; nobody else is at work here */
-	int fd = openat(folder, unfinished, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	fd = openat(folder, unfinished, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return complain(folders, place_names[place], name, strerror(errno));
-	bool is_done = write_key(folder, fd, key);
+		return fail(folders, place_names[place], name, strerror(errno));
+	is_done = write_key(folder, fd, key);
 	is_done = close(fd) == 0 && is_done;
 	is_done = is_done && renameat2(folder, unfinished, folder, name, RENAME_NOREPLACE) == 0 && fsync(folder) == 0;
 	if (!is_done) {
 		int error = errno;
+
 		(void)unlinkat(folder, unfinished, 0);
-		return complain(folders, place_names[place], name, strerror(error));
+		return fail(folders, place_names[place], name, strerror(error));
 	}
 	(void)printf("made %s/%s/%s\n", folders->path, place_names[place], name);
 	return RESULT_OK;
@@ -137,12 +149,13 @@ static enum result put_key(const struct key_folders *folders, enum place place, 
 
 /* Reads a key; is_there is false if there is none. Anything else wrong with it is an error. */
 static enum result get_key(const struct key_folders *folders, enum place place, const char *name,
-			   unsigned char key[static SECRET_KEY_BYTES], bool *is_there)
+			   unsigned char key[static KEY_BYTES], bool *is_there)
 {
 	const char *reason = NULL;
-	enum result result = secret_read_key(folders->place[place], name, key, &reason);
+	enum result result = keys_read(folders->place[place], name, key, &reason);
+
 	if (result != RESULT_OK && result != RESULT_UNAVAILABLE)
-		return complain(folders, place_names[place], name, reason);
+		return fail(folders, place_names[place], name, reason);
 	*is_there = result == RESULT_OK;
 	return RESULT_OK;
 }
@@ -157,79 +170,96 @@ static void report_kept(const struct key_folders *folders, enum place place, con
 /* A key that lies in two folders: as it is in one, or derived from it. */
 struct pair {
 	enum place first, second; /* made in this order */
-	enum secret_kind first_kind, second_kind;
+	enum key_kind first_kind, second_kind;
 	bool is_derived; /* the second is the public half of the first */
 };
 
 static const struct pair pairs[] = {
-    {PLACE_VALIDATE, PLACE_GENERATE, SECRET_PEPPER, SECRET_PEPPER, false},
-    {PLACE_WORKER, PLACE_GENERATE, SECRET_MAIL_OPEN, SECRET_MAIL_SEAL, true},
+    {PLACE_VALIDATE, PLACE_GENERATE, KEY_PEPPER, KEY_PEPPER, false},
+    {PLACE_WORKER, PLACE_GENERATE, KEY_MAIL_OPEN, KEY_MAIL_SEAL, true},
 };
 
-#define PAIRS (sizeof pairs / sizeof pairs[0])
+#define PAIRS (sizeof(pairs) / sizeof(pairs[0]))
 
-static bool derive(const struct pair *pair, unsigned char second[static SECRET_KEY_BYTES],
-		   const unsigned char first[static SECRET_KEY_BYTES])
+static bool derive(const struct pair *pair, unsigned char second[static KEY_BYTES],
+		   const unsigned char first[static KEY_BYTES])
 {
 	if (pair->is_derived)
 		return crypto_scalarmult_base(second, first) == 0;
-	memcpy(second, first, SECRET_KEY_BYTES);
+	memcpy(second, first, KEY_BYTES);
 	return true;
 }
 
 /* Finds the first half: its file, else what the second tells, else at random. */
 static enum result find_first(const struct key_folders *folders, const struct pair *pair, const char *names[2],
-			      unsigned char first[static SECRET_KEY_BYTES], bool is_there[2])
+			      unsigned char first[static KEY_BYTES], bool is_there[2])
 {
-	unsigned char second[SECRET_KEY_BYTES];
+	unsigned char second[KEY_BYTES];
 	enum result result = get_key(folders, pair->first, names[0], first, &is_there[0]);
+
 	if (result == RESULT_OK)
 		result = get_key(folders, pair->second, names[1], second, &is_there[1]);
 	if (result == RESULT_OK && !is_there[0]) {
 		if (is_there[1] && pair->is_derived)
-			result = complain(folders, place_names[pair->first], names[0],
-					  "is missing while its public half exists: restore it, or move that one away");
+			result = fail(folders, place_names[pair->first], names[0],
+				      "is missing while its public half exists: restore it, or move that one away");
 		else if (is_there[1])
-			memcpy(first, second, sizeof second);
+			memcpy(first, second, sizeof(second));
 		else
-			secret_random(first, SECRET_KEY_BYTES);
+			process_random(first, KEY_BYTES);
 	}
-	sodium_memzero(second, sizeof second);
+	sodium_memzero(second, sizeof(second));
+	return result;
+}
+
+/* Makes one half of a pair if it is missing, and says what was done. */
+static enum result put_half(const struct key_folders *folders, enum place place, const char *name,
+			    const unsigned char key[static KEY_BYTES], bool is_there)
+{
+	if (!is_there)
+		return put_key(folders, place, name, key);
+	report_kept(folders, place, name);
+	return RESULT_OK;
+}
+
+/* What the second half must be, checked against its file if there is one. */
+static enum result find_second(const struct key_folders *folders, const struct pair *pair, const char *names[2],
+			       const unsigned char first[static KEY_BYTES], unsigned char second[static KEY_BYTES])
+{
+	unsigned char found[KEY_BYTES];
+	bool is_there = false;
+	enum result result;
+
+	if (!derive(pair, second, first))
+		return fail(folders, place_names[pair->first], names[0], "is no usable key");
+	result = get_key(folders, pair->second, names[1], found, &is_there);
+	if (result == RESULT_OK && is_there && memcmp(second, found, sizeof(found)) != 0)
+		result = fail(folders, place_names[pair->second], names[1],
+			      "does not belong to its counterpart: restore the right one, or move both away");
+	sodium_memzero(found, sizeof(found));
 	return result;
 }
 
 /* Makes what is missing of the pair of that number, and checks that its halves belong together. */
 static enum result complete_pair(const struct key_folders *folders, const struct pair *pair, short number)
 {
-	unsigned char first[SECRET_KEY_BYTES], second[SECRET_KEY_BYTES], expected[SECRET_KEY_BYTES];
-	char first_name[SECRET_NAME_BYTES], second_name[SECRET_NAME_BYTES];
+	unsigned char first[KEY_BYTES], second[KEY_BYTES];
+	char first_name[KEY_NAME_BYTES], second_name[KEY_NAME_BYTES];
+	const char *names[2] = {first_name, second_name};
 	bool is_there[2] = {false, false};
-	secret_key_name(pair->first_kind, number, first_name);
-	secret_key_name(pair->second_kind, number, second_name);
-	enum result result = find_first(folders, pair, (const char *[2]){first_name, second_name}, first, is_there);
-	if (result != RESULT_OK)
-		goto out;
-	if (!derive(pair, expected, first)) {
-		result = complain(folders, place_names[pair->first], first_name, "is no usable key");
-		goto out;
-	}
-	if (is_there[1])
-		result = get_key(folders, pair->second, second_name, second, &is_there[1]);
-	if (result == RESULT_OK && is_there[1] && memcmp(expected, second, sizeof second) != 0)
-		result = complain(folders, place_names[pair->second], second_name,
-				  "does not belong to its counterpart: restore the right one, or move both away");
-	if (result == RESULT_OK && is_there[0])
-		report_kept(folders, pair->first, first_name);
-	else if (result == RESULT_OK)
-		result = put_key(folders, pair->first, first_name, first);
-	if (result == RESULT_OK && is_there[1])
-		report_kept(folders, pair->second, second_name);
-	else if (result == RESULT_OK)
-		result = put_key(folders, pair->second, second_name, expected);
-out:
-	sodium_memzero(first, sizeof first);
-	sodium_memzero(second, sizeof second);
-	sodium_memzero(expected, sizeof expected);
+	enum result result;
+
+	keys_name(pair->first_kind, number, first_name);
+	keys_name(pair->second_kind, number, second_name);
+	result = find_first(folders, pair, names, first, is_there);
+	if (result == RESULT_OK)
+		result = find_second(folders, pair, names, first, second);
+	if (result == RESULT_OK)
+		result = put_half(folders, pair->first, first_name, first, is_there[0]);
+	if (result == RESULT_OK)
+		result = put_half(folders, pair->second, second_name, second, is_there[1]);
+	sodium_memzero(first, sizeof(first));
+	sodium_memzero(second, sizeof(second));
 	return result;
 }
 
@@ -237,11 +267,13 @@ out:
 static enum result find_generation(const struct key_folders *folders, short *number, bool *is_complete)
 {
 	short newest = 0, lowest = 32767;
+
 	for (size_t i = 0; i < PAIRS; i++) {
 		for (int half = 0; half < 2; half++) {
 			short found = 0;
 			enum result result = newest_key(folders, half == 0 ? pairs[i].first : pairs[i].second,
 							half == 0 ? pairs[i].first_kind : pairs[i].second_kind, &found);
+
 			if (result != RESULT_OK)
 				return result;
 			newest = found > newest ? found : newest;
@@ -259,13 +291,14 @@ static enum result make_keys(const struct key_folders *folders, bool is_rotation
 	short number = 0;
 	bool is_complete = false;
 	enum result result = find_generation(folders, &number, &is_complete);
+
 	if (result != RESULT_OK)
 		return result;
 	if (number == 0 && is_rotation)
-		return complain(folders, NULL, NULL, "holds no keys yet: run otp-keygen without --rotate first");
+		return fail(folders, NULL, NULL, "holds no keys yet: run otp-keygen without --rotate first");
 	if (number == 0 || (is_rotation && is_complete)) {
 		if (number == 32767)
-			return complain(folders, NULL, NULL, "the numbers of keys are used up");
+			return fail(folders, NULL, NULL, "the numbers of keys are used up");
 		number++;
 	}
 	for (size_t i = 0; i < PAIRS && result == RESULT_OK; i++)
@@ -291,6 +324,11 @@ static void print_help(FILE *out)
 
 int main(int argc, char **argv)
 {
+	bool is_rotation = argc == 3 && strcmp(argv[1], "--rotate") == 0;
+	const char *path = argc > 1 ? argv[argc - 1] : "";
+	struct key_folders folders;
+	enum result result;
+
 	if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "--version") == 0)) {
 		if (argv[1][2] == 'h')
 			print_help(stdout);
@@ -298,17 +336,15 @@ int main(int argc, char **argv)
 			(void)printf("otp-keygen %s\n", PACKAGE_VERSION);
 		return fflush(stdout) == 0 ? 0 : 1;
 	}
-	bool is_rotation = argc == 3 && strcmp(argv[1], "--rotate") == 0;
-	const char *path = argc > 1 ? argv[argc - 1] : "";
 	if ((argc != 2 && !is_rotation) || path[0] == '\0' || path[0] == '-') {
 		print_help(stderr);
 		return 2;
 	}
+	complaint_start("otp-keygen");
 	log_start("otp-keygen", LOG_INFO);
-	if (secret_start() != RESULT_OK)
+	if (process_start() != RESULT_OK)
 		return 1;
-	struct key_folders folders;
-	enum result result = open_folders(&folders, path);
+	result = open_folders(&folders, path);
 	if (result == RESULT_OK)
 		result = make_keys(&folders, is_rotation);
 	close_folders(&folders);

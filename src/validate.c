@@ -1,39 +1,29 @@
-/* validate.c: otp-validate: tells whether a code belongs to a token, once, within its life and its few guesses. */
+/* validate.c: otp-validate: whether a code belongs to a token, once, within its life and its few guesses. */
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/config.h"
-#include "base/secret.h"
-#include "db/db.h"
 #include "http/challenge.h"
 #include "http/http.h"
 #include "http/responder.h"
 #include "otp/code.h"
 #include "otp/token.h"
-#include "start.h"
-
-/* One request. */
-struct job {
-	struct batch_item item;
-	struct challenge_guess guess;
-};
+#include "program.h"
 
 struct validate {
-	struct secret secret;
+	const struct key_ring *pepper;
 	struct challenge_answer *answers; /* of the batch that was answered */
 };
 
 /* The MACs that the guess would have under each pepper in use. */
-static void read_guess(const struct validate *validate, struct challenge_guess *guess, const char *password,
+static void read_guess(const struct key_ring *pepper, struct challenge_guess *guess, const char *password,
 		       size_t length, const unsigned char token[static TOKEN_BYTES])
 {
-	const struct secret_keys *pepper = &validate->secret.pepper;
 	char code[CODE_MAX + 1];
 
 	token_id(token, guess->id);
-	guess->possible = code_read(code, password, length) == RESULT_OK;
-	if (!guess->possible)
+	guess->is_possible = code_read(code, password, length) == RESULT_OK;
+	if (!guess->is_possible)
 		return;
 	code_mac(guess->mac, pepper->key[0], token, code);
 	if (pepper->count > 1)
@@ -41,11 +31,11 @@ static void read_guess(const struct validate *validate, struct challenge_guess *
 	sodium_memzero(code, sizeof(code));
 }
 
-static bool read_request(void *context, void *data, const struct http_json *json, uint64_t clock_ms, uint64_t now_ms,
-			 struct http_answer *answer, enum http_error *error)
+static enum http_outcome read_request(void *context, struct batch_item *item, const struct json_t *json,
+				      uint64_t clock_ms, uint64_t now_ms)
 {
-	struct validate *validate = context;
-	struct job *job = data;
+	const struct validate *validate = context;
+	struct challenge_guess *guess = (struct challenge_guess *)item;
 	size_t password_length = 0;
 	size_t token_length = 0;
 	const char *password = http_string(json, "password", &password_length);
@@ -54,103 +44,88 @@ static bool read_request(void *context, void *data, const struct http_json *json
 
 	(void)clock_ms;
 	(void)now_ms;
-	if (password == NULL || token_text == NULL || password_length == 0 || token_length == 0) {
-		*error = HTTP_BAD_REQUEST;
-		http_refuse(answer, *error, 0);
-		return false;
-	}
-	if (token_read(token, token_text, token_length) != RESULT_OK) {
-		*error = HTTP_UNKNOWN_TOKEN;
-		http_refuse(answer, *error, 0);
-		return false;
-	}
-	read_guess(validate, &job->guess, password, password_length, token);
-	memcpy(job->item.key, job->guess.id, sizeof(job->item.key));
+	if (password == NULL || token_text == NULL || password_length == 0 || token_length == 0)
+		return HTTP_BAD_REQUEST;
+	if (token_read(token, token_text, token_length) != RESULT_OK)
+		return HTTP_UNKNOWN_TOKEN;
+	read_guess(validate->pepper, guess, password, password_length, token);
+	memcpy(item->key, guess->id, sizeof(item->key));
 	sodium_memzero(token, sizeof(token));
-	return true;
+	return HTTP_OK;
 }
 
-static const struct challenge_guess *get_guess(void *items, size_t i)
+static void encode(void *context, struct db_params *params, struct batch_item *const *items, size_t count)
 {
-	return &((struct job *)((struct batch_item **)items)[i])->guess;
+	const struct key_ring *pepper = ((struct validate *)context)->pepper;
+
+	challenge_encode_guesses(params, items, count, pepper->id[0], pepper->count > 1 ? pepper->id[1] : -1);
 }
 
-static void encode(void *context, struct db_params *params, struct batch_item **items, size_t count)
-{
-	const struct secret_keys *pepper = &((struct validate *)context)->secret.pepper;
-
-	challenge_encode_guesses(params, count, get_guess, items, pepper->id[0],
-				 pepper->count > 1 ? pepper->id[1] : -1);
-}
-
-static enum result decode(void *context, const struct db_rows *rows, size_t count)
+static enum result decode(void *context, const struct pg_result *rows, size_t count)
 {
 	struct validate *validate = context;
 
 	return challenge_decode_guesses(rows, count, validate->answers);
 }
 
-static const enum http_error errors[] = {
-    [CHALLENGE_VALID] = HTTP_ERRORS,        [CHALLENGE_WRONG_PASSWORD] = HTTP_WRONG_PASSWORD,
-    [CHALLENGE_EXPIRED] = HTTP_EXPIRED,     [CHALLENGE_USED] = HTTP_USED,
-    [CHALLENGE_EXHAUSTED] = HTTP_EXHAUSTED, [CHALLENGE_UNKNOWN_TOKEN] = HTTP_UNKNOWN_TOKEN,
-};
-
 /* Once a token takes no guess, every guess that has come by then gets the same answer, right or wrong. */
 static bool is_final(void *context, size_t i)
 {
-	enum challenge_verdict verdict = ((struct validate *)context)->answers[i].verdict;
+	enum http_outcome verdict = ((struct validate *)context)->answers[i].verdict;
 
-	return verdict != CHALLENGE_VALID && verdict != CHALLENGE_WRONG_PASSWORD;
+	return verdict != HTTP_OK && verdict != HTTP_WRONG_PASSWORD;
 }
 
-static enum http_error answer(void *context, size_t i, const void *data, struct http_answer *answer)
+static enum http_outcome answer(void *context, const struct batch_item *item, size_t verdict,
+				struct http_answer *answer)
 {
-	const struct challenge_answer *verdict = &((struct validate *)context)->answers[i];
-	enum http_error error = errors[verdict->verdict];
+	const struct challenge_answer *judged = &((struct validate *)context)->answers[verdict];
+	enum http_outcome outcome = judged->verdict;
 
-	(void)data;
-	if (verdict->verdict != CHALLENGE_VALID) {
-		http_refuse(answer, error, verdict->attempts_left);
-	} else if (http_validated(answer, verdict->email) != RESULT_OK) {
-		error = HTTP_INTERNAL;
-		http_refuse(answer, error, 0);
-	}
-	return error;
+	(void)item;
+	if (outcome == HTTP_OK && http_validated(answer, judged->email) != RESULT_OK)
+		outcome = HTTP_INTERNAL;
+	if (outcome != HTTP_OK)
+		http_refuse(answer, outcome, judged->attempts_left);
+	return outcome;
 }
 
 static const struct db_statement statements[] = {
-    [RESPONDER_BATCH] = {"validate", CHALLENGE_VALIDATE_SQL},
-    [RESPONDER_PING] = {"ping", RESPONDER_PING_SQL},
-    [RESPONDER_NOTIFY] = {NULL, NULL},
+    [PUMP_BATCH] = {"validate", CHALLENGE_VALIDATE_SQL},
+    [PUMP_PING] = {"ping", PUMP_PING_SQL},
+    [PUMP_NOTIFY] = {NULL, NULL},
 };
+
+static int run(void *context, const struct settings *settings, const struct keys *keys)
+{
+	struct validate *validate = context;
+	const struct responder responder = {
+	    .program = PROGRAM_VALIDATE,
+	    .path = "/validate-password",
+	    .request_bytes = sizeof(struct challenge_guess),
+	    .work = {.statements = statements,
+		     .may_retry = false, /* a guess is never evaluated twice, whatever became of it */
+		     .context = validate,
+		     .encode = encode,
+		     .decode = decode,
+		     .is_final = is_final},
+	    .read = read_request,
+	    .answer = answer,
+	};
+	int status = EXIT_FAILURE;
+
+	validate->pepper = &keys->pepper;
+	validate->answers = calloc((size_t)settings->batch_max, sizeof(validate->answers[0]));
+	if (validate->answers != NULL)
+		status = responder_run(&responder, settings);
+	free(validate->answers);
+	return status;
+}
 
 int main(int argc, char **argv)
 {
 	static struct validate validate;
-	static struct config config;
-	const struct responder responder = {
-	    .program = PROGRAM_VALIDATE,
-	    .path = "/validate-password",
-	    .job_bytes = sizeof(struct job),
-	    .statements = statements,
-	    .may_retry = false, /* a guess is never evaluated twice, whatever became of it */
-	    .context = &validate,
-	    .read = read_request,
-	    .encode = encode,
-	    .decode = decode,
-	    .is_final = is_final,
-	    .answer = answer,
-	};
-	int status = 0;
+	const struct program_parts parts = {.program = PROGRAM_VALIDATE, .context = &validate, .run = run};
 
-	if (!start_responder(PROGRAM_VALIDATE, argc, argv, &config, &validate.secret, &status))
-		return status;
-	status = EXIT_FAILURE;
-	validate.answers = calloc((size_t)config.batch_max, sizeof(validate.answers[0]));
-	if (validate.answers != NULL)
-		status = responder_run(&responder, &config);
-	free(validate.answers);
-	secret_wipe(&validate.secret);
-	return status;
+	return program_main(&parts, argc, argv);
 }

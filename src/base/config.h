@@ -1,51 +1,60 @@
-/* config.h: the settings of all programs, read once from the environment. */
+/* config.h: settings in environment variables: one table drives reading, --help and the checks of the documents. */
 #ifndef OTP_CONFIG_H
 #define OTP_CONFIG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
-#include "base/log.h"
 #include "base/result.h"
 
-enum program { PROGRAM_GENERATE = 1, PROGRAM_VALIDATE = 2, PROGRAM_WORKER = 4 };
+struct config_reading;
+struct config_setting;
 
-enum smtp_security {
-	SMTP_TLS_REQUIRED,   /* STARTTLS with a verified certificate, or no mail */
-	SMTP_TLS_OFF,        /* plaintext, to loopback relays only */
-	SMTP_TLS_OFF_TRUSTED /* plaintext, to whatever relays are configured */
+/* Parses value, stores it in place (the setting's member) or refuses it by config_refuse. value is never empty. */
+typedef void config_reader(struct config_reading *reading, const struct config_setting *setting, const char *value,
+			   void *place);
+
+struct config_setting {
+	const char *name;
+	config_reader *read;
+	const char *initial; /* NULL: required */
+	long min, max;       /* of a number; of the bytes of a text */
+	unsigned programs;   /* that have it, a bit each */
+	size_t offset;       /* of its member */
+	const char *meaning; /* for --help and for complaints: "must be the ..." */
 };
 
-/* Strings point into the environment or to defaults and live as long as the process. */
-struct config {
-	const char *database_url;
-	const char *key_dir;
-	const char *listen; /* path of the FastCGI socket, "" for fd 0 or LISTEN_FDS */
-	const char *app_name;
-	const char *email_subject; /* may hold {{app_name}} */
-	const char *email_from;    /* "address" or "Name <address>" */
-	const char *template_dir;
-	const char *smtp_relays; /* "host:port, host:port", in order of preference */
-	const char *smtp_user;   /* "" for no AUTH */
-	const char *smtp_password_file;
-	const char *smtp_ca_file; /* "" for the system's */
-	const char *log_level_name;
-	const char *smtp_tls_name;
-	int expire_minutes;
-	int password_length;
-	int max_attempts;
-	int resend_seconds; /* 0: off, so for the next two */
-	int sends_per_hour;
-	int sends_per_day;
-	int batch_max;
-	int queue_max;
-	int worker_sessions;
-	int messages_per_session;
-	int retention_hours;
-	int sweep_seconds;
-	int sweep_batch;
-	enum smtp_security smtp_tls;
-	enum log_level log_level;
+/* The usual readers: an int; a const char * to UTF-8 text without control characters. What config_secret reads is never
+   shown: it may hold a password. */
+config_reader config_number, config_text, config_secret;
+
+/* Names of an int's values, for a reader of a choice: the index of value, or -1 after a complaint. */
+int config_choice(struct config_reading *reading, const struct config_setting *setting, const char *value,
+		  const char *const names[], size_t count);
+
+/* Says "NAME=value: fix". The setting is named without a value if value is "". */
+__attribute__((format(printf, 4, 5))) void config_refuse(struct config_reading *reading,
+							 const struct config_setting *setting, const char *value,
+							 const char *fix, ...);
+
+/* A program and its settings. */
+struct config_program {
+	const char *name;    /* "otp-generate" */
+	const char *purpose; /* for --help */
+	unsigned bit;        /* in config_setting.programs */
+	const struct config_setting *settings;
+	size_t count;
+	/* Rules that span settings; NULL: none. It refuses by naming one: config_refuse(reading, config_find(...)...).
+	 */
+	void (*check)(struct config_reading *reading, const struct config_program *program, const void *config);
 };
+
+/* The setting of that name, which must be one of the program's. */
+const struct config_setting *config_find(const struct config_program *program, const char *name);
+
+/* Fills config from the environment, only the settings that the program has; an empty variable counts as not set. Texts
+   point into the environment or to defaults. On RESULT_INVALID every wrong setting was complained of, with the fix. */
+OTP_MUST_CHECK enum result config_read(const struct config_program *program, void *config);
 
 /* What the command line asks for. */
 enum config_action {
@@ -55,25 +64,7 @@ enum config_action {
 	CONFIG_EXIT_USAGE /* the complaint is on standard error; exit with 2 */
 };
 
-/* Reads the arguments of a program; answers --help (made from the table of settings) and --version itself. */
-enum config_action config_arguments(enum program program, int argc, char **argv);
-
-/* Fills config from the environment, only the settings that program has (others stay 0 or NULL). On RESULT_INVALID
-   every wrong setting has been named on standard error, one line each, with the fix. */
-OTP_MUST_CHECK enum result config_read(struct config *config, enum program program);
-
-/* One relay of SMTP_RELAYS. */
-struct config_relay {
-	char host[254]; /* a name, an IPv4 address, or an IPv6 address without its brackets */
-	char port[6];
-	bool is_loopback; /* localhost, 127.0.0.0/8 or ::1 */
-};
-
-/* Takes the next relay off list, which moves on; at the end of the list host is "". RESULT_INVALID, list unmoved, if
-   what comes next is not "host:port" or "[IPv6]:port". */
-OTP_MUST_CHECK enum result config_next_relay(const char **list, struct config_relay *relay);
-
-/* "otp-generate" and so on. */
-const char *config_program_name(enum program program);
+/* Reads the arguments of a program; answers --help (made from the table) and --version itself. */
+enum config_action config_arguments(const struct config_program *program, int argc, char **argv);
 
 #endif

@@ -5,6 +5,10 @@
 #include <stddef.h>
 
 enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
+#define LOG_LEVELS 4
+
+/* "error" and so on, by level. */
+extern const char *const log_level_names[LOG_LEVELS];
 
 /* One field of an event: a string when text is set, a number otherwise. */
 struct log_field {

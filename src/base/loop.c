@@ -12,6 +12,7 @@
 #include "base/log.h"
 
 #define EVENTS_MAX 256
+#define TIMEOUT_MAX_MS 60000
 
 struct loop {
 	int epoll;
@@ -20,18 +21,22 @@ struct loop {
 	struct loop_watch signals;
 };
 
-static void on_signal(void *context, bool readable, bool writable)
+static void read_signals(struct loop *loop)
 {
-	struct loop *loop = context;
 	struct signalfd_siginfo signal;
 
-	(void)readable;
-	(void)writable;
 	while (read(loop->signals.fd, &signal, sizeof(signal)) == (ssize_t)sizeof(signal)) {
 		/* SIGHUP is no request to stop: a terminal that closes must not end a service. */
-		if (signal.ssi_signo != SIGHUP)
+		if (signal.ssi_signo == SIGTERM || signal.ssi_signo == SIGINT)
 			loop->stop_count++;
 	}
+}
+
+static void on_signal(void *context, bool readable, bool writable)
+{
+	(void)readable;
+	(void)writable;
+	read_signals(context);
 }
 
 struct loop *loop_new(void)
@@ -45,6 +50,7 @@ struct loop *loop_new(void)
 	sigaddset(&mask, SIGTERM);
 	sigaddset(&mask, SIGINT);
 	sigaddset(&mask, SIGHUP);
+	sigaddset(&mask, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &mask, NULL);
 	loop->epoll = epoll_create1(EPOLL_CLOEXEC);
 	loop->signals =
@@ -95,7 +101,7 @@ void loop_remove(struct loop *loop, struct loop_watch *watch)
 	watch->fd = -1;
 }
 
-void loop_round(struct loop *loop, int timeout_ms)
+int loop_round(struct loop *loop, int timeout_ms)
 {
 	struct epoll_event events[EVENTS_MAX];
 	int count = epoll_wait(loop->epoll, events, EVENTS_MAX, timeout_ms);
@@ -108,6 +114,16 @@ void loop_round(struct loop *loop, int timeout_ms)
 		if (watch->fd >= 0)
 			watch->handler(watch->context, (seen & ~(uint32_t)EPOLLOUT) != 0, (seen & EPOLLOUT) != 0);
 	}
+	return count > 0 ? count : 0;
+}
+
+void loop_sleep(struct loop *loop, int ms)
+{
+	uint64_t until_ms = clock_ms() + (uint64_t)ms;
+
+	loop->now_ms = clock_ms();
+	while (loop->now_ms < until_ms && loop->stop_count == 0)
+		(void)loop_round(loop, loop_timeout_ms(loop, until_ms));
 }
 
 uint64_t loop_now_ms(const struct loop *loop)
@@ -115,7 +131,22 @@ uint64_t loop_now_ms(const struct loop *loop)
 	return loop->now_ms;
 }
 
+int loop_timeout_ms(const struct loop *loop, uint64_t until_ms)
+{
+	if (until_ms == UINT64_MAX)
+		return -1;
+	if (until_ms <= loop->now_ms)
+		return 0;
+	return until_ms - loop->now_ms < TIMEOUT_MAX_MS ? (int)(until_ms - loop->now_ms) : TIMEOUT_MAX_MS;
+}
+
 int loop_stop_count(const struct loop *loop)
 {
 	return loop->stop_count;
+}
+
+bool loop_is_stopping(struct loop *loop)
+{
+	read_signals(loop);
+	return loop->stop_count > 0;
 }

@@ -19,7 +19,7 @@ struct loop_watch {
 	void *context;
 };
 
-/* Blocks SIGTERM, SIGINT and SIGHUP: they arrive only through the loop. NULL: out of resources. */
+/* Blocks SIGTERM, SIGINT, SIGHUP and SIGCHLD: they end a wait, and arrive no other way. NULL: out of resources. */
 struct loop *loop_new(void);
 void loop_free(struct loop *loop);
 
@@ -31,13 +31,22 @@ OTP_MUST_CHECK enum result loop_want_write(struct loop *loop, struct loop_watch 
 /* Must come before close(2) of the descriptor, unless somebody else has closed it already. */
 void loop_remove(struct loop *loop, struct loop_watch *watch);
 
-/* Waits up to timeout_ms (0: not at all) and runs the handlers of one round. */
-void loop_round(struct loop *loop, int timeout_ms);
+/* Waits up to timeout_ms (0: not at all; negative: for ever) and runs the handlers of one round; how many. */
+int loop_round(struct loop *loop, int timeout_ms);
+
+/* Runs rounds for so long, or until the program is to stop. */
+void loop_sleep(struct loop *loop, int ms);
 
 /* Monotonic, as of the start of this round's handlers. */
 uint64_t loop_now_ms(const struct loop *loop);
 
+/* How long a round may wait for a moment of that clock: 0 if it has passed, -1 if it is UINT64_MAX. */
+int loop_timeout_ms(const struct loop *loop, uint64_t until_ms);
+
 /* SIGTERM or SIGINT has come; how often. */
 int loop_stop_count(const struct loop *loop);
+
+/* The same without a round, for whoever is busy elsewhere for long. */
+bool loop_is_stopping(struct loop *loop);
 
 #endif

@@ -1,4 +1,4 @@
-/* utf8.h: tells well-formed UTF-8 from the rest. */
+/* utf8.h: which bytes are well-formed UTF-8, and which of that are text. */
 #ifndef OTP_UTF8_H
 #define OTP_UTF8_H
 
@@ -12,5 +12,10 @@ size_t utf8_length(const char *text, size_t size);
 
 /* Is all of size bytes well-formed? */
 bool utf8_is_valid(const char *text, size_t size);
+
+/* Is all of size bytes text: well-formed, without control characters (C0, DEL, C1) but those in allowed ("": none)? bad
+   (or NULL) gets the offset of the first offence. A control character would end a header, a log line or a path early.
+ */
+bool utf8_is_text(const char *text, size_t size, const char *allowed, size_t *bad);
 
 #endif

@@ -3,13 +3,14 @@
 #include "db/db.h"
 
 #include <libpq-fe.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/complaint.h"
 #include "base/log.h"
+#include "db/db_rows.h"
 #include "db/sqlstate.h"
 
 #define CONNECT_MS 5000
@@ -42,7 +43,7 @@ struct db {
 	size_t statement_count;
 	size_t step; /* of preparing */
 	int backoff_ms;
-	uint64_t tick_ms; /* state DOWN: when to try; otherwise: when the patience ends */
+	uint64_t tick_ms; /* state DOWN: when to try; otherwise: the deadline */
 	int64_t clock_offset_ms;
 	db_handler *handler;
 	void *context;
@@ -56,7 +57,7 @@ enum result db_check(const char *conninfo)
 	if (options == NULL) {
 		if (complaint != NULL)
 			complaint[strcspn(complaint, "\n")] = '\0';
-		log_event(LOG_ERROR, "bad_database_url", LOG_TEXT("reason", complaint));
+		complain("DATABASE_URL", "%s", complaint != NULL ? complaint : "out of memory");
 		PQfreemem(complaint);
 		return RESULT_INVALID;
 	}
@@ -64,7 +65,9 @@ enum result db_check(const char *conninfo)
 	return RESULT_OK;
 }
 
-struct db *db_new(const char *conninfo, const char *program, const struct db_statement *statements)
+static void on_watch(void *context, bool readable, bool writable);
+
+struct db *db_new(struct loop *loop, const char *conninfo, const char *program, const struct db_statement *statements)
 {
 	struct db *db = calloc(1, sizeof(*db));
 
@@ -75,7 +78,8 @@ struct db *db_new(const char *conninfo, const char *program, const struct db_sta
 	db->statements = statements;
 	while (statements[db->statement_count].name != NULL)
 		db->statement_count++;
-	db->watch.fd = -1;
+	db->loop = loop;
+	db->watch = (struct loop_watch){.fd = -1, .handler = on_watch, .context = db};
 	db->backoff_ms = BACKOFF_FIRST_MS;
 	return db;
 }
@@ -84,8 +88,7 @@ void db_free(struct db *db)
 {
 	if (db == NULL)
 		return;
-	if (db->loop != NULL)
-		loop_remove(db->loop, &db->watch);
+	loop_remove(db->loop, &db->watch);
 	PQclear(db->result);
 	PQfinish(db->connection);
 	free(db);
@@ -94,8 +97,6 @@ void db_free(struct db *db)
 /* Keeps the loop's watch in step with the socket, which libpq may replace while it connects. */
 static void rewatch(struct db *db, bool socket_may_be_new, bool wants_write)
 {
-	if (db->loop == NULL)
-		return;
 	if (socket_may_be_new) {
 		loop_remove(db->loop, &db->watch);
 		db->watch.fd = PQsocket(db->connection);
@@ -115,7 +116,7 @@ static void complete(struct db *db, enum result result, PGresult *rows)
 
 	db->handler = NULL;
 	if (handler != NULL)
-		handler(db->context, result, (const struct db_rows *)rows);
+		handler(db->context, result, rows);
 }
 
 /* The connection is gone: whoever waits learns it, and the next try is due after the backoff. */
@@ -124,8 +125,7 @@ static void lose(struct db *db, uint64_t now_ms, const char *why)
 	if (!db->was_down)
 		log_event(LOG_ERROR, "database_away", LOG_TEXT("reason", why));
 	db->was_down = true;
-	if (db->loop != NULL)
-		loop_remove(db->loop, &db->watch);
+	loop_remove(db->loop, &db->watch);
 	PQclear(db->result);
 	db->result = NULL;
 	PQfinish(db->connection);
@@ -225,8 +225,7 @@ static void finish_step(struct db *db, uint64_t now_ms)
 	int64_t server_ms = 0;
 
 	if ((status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) ||
-	    (db->step == db->statement_count &&
-	     db_get_bigint((const struct db_rows *)db->result, 0, 0, &server_ms) != RESULT_OK)) {
+	    (db->step == db->statement_count && db_get_bigint(db->result, 0, 0, &server_ms) != RESULT_OK)) {
 		lose_with_reason(db, now_ms);
 		return;
 	}
@@ -322,8 +321,11 @@ static void poll_connecting(struct db *db, uint64_t now_ms)
 	}
 }
 
-void db_event(struct db *db, bool readable, bool writable, uint64_t now_ms)
+static void on_watch(void *context, bool readable, bool writable)
 {
+	struct db *db = context;
+	uint64_t now_ms = clock_ms();
+
 	if (db->state == STATE_CONNECTING) {
 		poll_connecting(db, now_ms);
 		return;
@@ -332,19 +334,6 @@ void db_event(struct db *db, bool readable, bool writable, uint64_t now_ms)
 		flush(db, now_ms);
 	if (readable && db->state != STATE_DOWN)
 		read_answers(db, now_ms);
-}
-
-static void on_watch(void *context, bool readable, bool writable)
-{
-	struct db *db = context;
-
-	db_event(db, readable, writable, loop_now_ms(db->loop));
-}
-
-void db_attach(struct db *db, struct loop *loop)
-{
-	db->loop = loop;
-	db->watch = (struct loop_watch){.fd = -1, .handler = on_watch, .context = db};
 }
 
 void db_tick(struct db *db, uint64_t now_ms)
@@ -377,9 +366,7 @@ uint64_t db_clock_ms(const struct db *db, uint64_t now_ms)
 	return (uint64_t)((int64_t)now_ms + db->clock_offset_ms);
 }
 
-/* --- For db_wait.c --- */
-
-void db_start(struct db *db)
+void db_connect_now(struct db *db)
 {
 	if (db->state == STATE_DOWN)
 		start_connecting(db, clock_ms());
@@ -390,16 +377,9 @@ bool db_is_connecting(const struct db *db)
 	return db->state == STATE_CONNECTING || db->state == STATE_PREPARING;
 }
 
-int db_descriptor(const struct db *db)
+struct loop *db_loop(const struct db *db)
 {
-	return db->state == STATE_DOWN ? -1 : PQsocket(db->connection);
-}
-
-short db_poll_events(struct db *db)
-{
-	if (db->state == STATE_CONNECTING)
-		return db->polling == PGRES_POLLING_WRITING ? POLLOUT : POLLIN;
-	return db->state != STATE_DOWN && PQflush(db->connection) > 0 ? POLLIN | POLLOUT : POLLIN;
+	return db->loop;
 }
 
 void db_listen(struct db *db, const char *channel)
@@ -415,15 +395,7 @@ bool db_take_notification(struct db *db)
 	return notified;
 }
 
-struct db_rows *db_take_rows(struct db *db)
-{
-	struct db_rows *rows = (struct db_rows *)db->rows;
-
-	db->rows = NULL;
-	return rows;
-}
-
-/* --- Calls and rows --- */
+/* --- Calls --- */
 
 enum result db_send(struct db *db, size_t statement, const struct db_params *params, int timeout_ms,
 		    db_handler *handler, void *context)
@@ -449,58 +421,15 @@ enum result db_send(struct db *db, size_t statement, const struct db_params *par
 	return RESULT_OK;
 }
 
-size_t db_rows_count(const struct db_rows *rows)
+bool db_is_sending(const struct db *db)
 {
-	return (size_t)PQntuples((const PGresult *)rows);
+	return db->state == STATE_BUSY && db->wants_write;
 }
 
-bool db_is_null(const struct db_rows *rows, size_t row, int column)
+struct pg_result *db_take_rows(struct db *db)
 {
-	return PQgetisnull((const PGresult *)rows, (int)row, column);
-}
+	struct pg_result *rows = db->rows;
 
-/* Reads a big-endian integer of exactly size bytes. */
-static enum result get_integer(const struct db_rows *rows, size_t row, int column, int size, int64_t *value)
-{
-	const PGresult *result = (const PGresult *)rows;
-	uint64_t sum = 0;
-
-	/* A null has length 0, and so has what is out of range. */
-	if (PQgetlength(result, (int)row, column) != size)
-		return RESULT_FAULT;
-	for (int i = 0; i < size; i++)
-		sum = sum << 8 | (unsigned char)PQgetvalue(result, (int)row, column)[i];
-	*value = size == 4 ? (int32_t)(uint32_t)sum : (int64_t)sum;
-	return RESULT_OK;
-}
-
-enum result db_get_int(const struct db_rows *rows, size_t row, int column, int32_t *value)
-{
-	int64_t wide = 0;
-	enum result result = get_integer(rows, row, column, 4, &wide);
-
-	if (result == RESULT_OK)
-		*value = (int32_t)wide;
-	return result;
-}
-
-enum result db_get_bigint(const struct db_rows *rows, size_t row, int column, int64_t *value)
-{
-	return get_integer(rows, row, column, 8, value);
-}
-
-const char *db_get_text(const struct db_rows *rows, size_t row, int column)
-{
-	return PQgetvalue((const PGresult *)rows, (int)row, column);
-}
-
-const unsigned char *db_get_bytes(const struct db_rows *rows, size_t row, int column, size_t *length)
-{
-	*length = (size_t)PQgetlength((const PGresult *)rows, (int)row, column);
-	return (const unsigned char *)PQgetvalue((const PGresult *)rows, (int)row, column);
-}
-
-void db_rows_free(struct db_rows *rows)
-{
-	PQclear((PGresult *)rows);
+	db->rows = NULL;
+	return rows;
 }

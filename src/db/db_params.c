@@ -1,6 +1,7 @@
 /* db_params.c: the parameters of a database call in PostgreSQL's binary form, scalars and one-dimensional arrays. */
 #include "db/db_params.h"
 
+#include <endian.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,8 +78,9 @@ static void put_bytes(struct db_params *params, const void *bytes, size_t length
 
 static void write_int(unsigned char *place, uint32_t value)
 {
-	for (int i = 0; i < 4; i++)
-		place[i] = (unsigned char)(value >> (24 - 8 * i));
+	uint32_t big_endian = htobe32(value);
+
+	memcpy(place, &big_endian, sizeof(big_endian));
 }
 
 static void put_int(struct db_params *params, uint32_t value)
@@ -117,10 +119,10 @@ void db_add_int(struct db_params *params, int32_t value)
 
 void db_add_smallint(struct db_params *params, int16_t value)
 {
-	unsigned char bytes[2] = {(unsigned char)((uint16_t)value >> 8), (unsigned char)value};
+	uint16_t big_endian = htobe16((uint16_t)value);
 
 	if (start(params))
-		put_bytes(params, bytes, sizeof(bytes));
+		put_bytes(params, &big_endian, sizeof(big_endian));
 	finish(params);
 }
 

@@ -1,38 +1,39 @@
-/* db_wait.c: database calls that wait for their answer, for programs without an event loop. */
+/* db_wait.c: database calls that wait for their answer, for programs that have nothing else to do meanwhile. */
 #include "db/db_wait.h"
-
-#include <poll.h>
 
 #include "base/clock.h"
 
 #define CALL_MS 15000 /* the role's statement_timeout comes first */
 
-/* Waits for the connection until its patience ends, and handles what came. */
-static void wait_once(struct db *db)
+/* One round, until the connection's own deadline at most. What has come is looked at before a deadline that has passed.
+ */
+static void wait_once(struct db *db, uint64_t until_ms)
 {
+	struct loop *loop = db_loop(db);
+	uint64_t tick_ms = db_next_tick_ms(db);
 	uint64_t now_ms = clock_ms();
-	uint64_t until_ms = db_next_tick_ms(db);
-	struct pollfd descriptor = {.fd = db_descriptor(db), .events = db_poll_events(db)};
 
-	if (poll(&descriptor, 1, until_ms > now_ms ? (int)(until_ms - now_ms) : 0) > 0)
-		db_event(db, (descriptor.revents & ~POLLOUT) != 0, (descriptor.revents & POLLOUT) != 0, clock_ms());
-	else
-		db_tick(db, clock_ms());
+	if (tick_ms < until_ms)
+		until_ms = tick_ms;
+	if (loop_round(loop, until_ms > now_ms ? (int)(until_ms - now_ms) : 0) == 0)
+		db_tick(db, loop_now_ms(loop));
 }
 
-enum result db_connect(struct db *db)
+enum result db_connect(struct db *db, int timeout_ms)
 {
-	db_start(db);
-	while (db_is_connecting(db))
-		wait_once(db);
+	uint64_t until_ms = clock_ms() + (uint64_t)timeout_ms;
+
+	db_connect_now(db);
+	while (db_is_connecting(db) && clock_ms() < until_ms && loop_stop_count(db_loop(db)) == 0)
+		wait_once(db, until_ms);
 	return db_is_up(db) ? RESULT_OK : RESULT_UNAVAILABLE;
 }
 
-static void on_answer(void *context, enum result result, const struct db_rows *rows)
+static void on_answer(void *context, enum result result, const struct pg_result *rows)
 {
 	struct db_call *call = context;
 
-	call->done = true;
+	call->is_done = true;
 	call->result = result;
 	call->rows = rows != NULL ? db_take_rows(call->db) : NULL;
 }
@@ -46,15 +47,15 @@ enum result db_call_begin(struct db *db, size_t statement, const struct db_param
 	if (sent != RESULT_OK)
 		return sent;
 	/* Nobody will send the rest before db_call_end. */
-	while (!call->done && (db_poll_events(db) & POLLOUT) != 0)
-		wait_once(db);
+	while (!call->is_done && db_is_sending(db))
+		wait_once(db, UINT64_MAX);
 	return RESULT_OK;
 }
 
-enum result db_call_end(struct db_call *call, struct db_rows **rows)
+enum result db_call_end(struct db_call *call, struct pg_result **rows)
 {
-	while (!call->done)
-		wait_once(call->db);
+	while (!call->is_done)
+		wait_once(call->db, UINT64_MAX);
 	if (rows != NULL && call->result == RESULT_OK)
 		*rows = call->rows;
 	else
@@ -63,7 +64,7 @@ enum result db_call_end(struct db_call *call, struct db_rows **rows)
 	return call->result;
 }
 
-enum result db_call(struct db *db, size_t statement, const struct db_params *params, struct db_rows **rows)
+enum result db_call(struct db *db, size_t statement, const struct db_params *params, struct pg_result **rows)
 {
 	struct db_call call;
 	enum result begun = db_call_begin(db, statement, params, &call);
@@ -71,14 +72,10 @@ enum result db_call(struct db *db, size_t statement, const struct db_params *par
 	return begun == RESULT_OK ? db_call_end(&call, rows) : begun;
 }
 
-bool db_wait_notify(struct db *db, int timeout_ms, const sigset_t *mask)
+void db_wait_notification(struct db *db, int timeout_ms)
 {
-	struct pollfd descriptor = {.fd = db_descriptor(db), .events = POLLIN};
-	struct timespec timeout = {.tv_sec = timeout_ms / 1000, .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
-	bool notified = db_take_notification(db);
+	uint64_t until_ms = clock_ms() + (uint64_t)timeout_ms;
 
-	if (notified || ppoll(&descriptor, 1, &timeout, mask) <= 0)
-		return notified;
-	db_event(db, true, false, clock_ms());
-	return db_take_notification(db);
+	while (!db_take_notification(db) && clock_ms() < until_ms && loop_stop_count(db_loop(db)) == 0)
+		wait_once(db, until_ms);
 }

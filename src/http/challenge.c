@@ -3,40 +3,51 @@
 
 #include <string.h>
 
-void challenge_encode_asks(struct db_params *params, size_t count,
-			   const struct challenge_ask *(*get)(void *items, size_t i), void *items,
+#include "db/db_rows.h"
+
+static const struct challenge_ask *ask_of(const struct batch_item *item)
+{
+	return (const struct challenge_ask *)item;
+}
+
+static const struct challenge_guess *guess_of(const struct batch_item *item)
+{
+	return (const struct challenge_guess *)item;
+}
+
+void challenge_encode_asks(struct db_params *params, struct batch_item *const *items, size_t count,
 			   const struct challenge_terms *terms)
 {
 	db_params_reset(params);
 	db_array_begin(params, DB_UUID);
 	for (size_t i = 0; i < count; i++)
-		db_array_bytes(params, get(items, i)->id, TOKEN_ID_BYTES);
+		db_array_bytes(params, ask_of(items[i])->id, TOKEN_ID_BYTES);
 	db_array_end(params);
 	db_array_begin(params, DB_TEXT);
 	for (size_t i = 0; i < count; i++)
-		db_array_text(params, get(items, i)->email);
+		db_array_text(params, ask_of(items[i])->email);
 	db_array_end(params);
 	db_array_begin(params, DB_TEXT);
 	for (size_t i = 0; i < count; i++)
-		db_array_text(params, get(items, i)->recipient);
+		db_array_text(params, ask_of(items[i])->recipient);
 	db_array_end(params);
 	db_array_begin(params, DB_TEXT);
 	for (size_t i = 0; i < count; i++)
-		db_array_text(params, get(items, i)->mailbox);
+		db_array_text(params, ask_of(items[i])->mailbox);
 	db_array_end(params);
 	db_array_begin(params, DB_BYTEA);
 	for (size_t i = 0; i < count; i++)
-		db_array_bytes(params, get(items, i)->mac, CODE_MAC_BYTES);
+		db_array_bytes(params, ask_of(items[i])->mac, CODE_MAC_BYTES);
 	db_array_end(params);
 	db_add_smallint(params, terms->mac_key);
 	db_array_begin(params, DB_BYTEA);
 	for (size_t i = 0; i < count; i++)
-		db_array_bytes(params, get(items, i)->sealed, SEAL_BYTES);
+		db_array_bytes(params, ask_of(items[i])->sealed, SEAL_BYTES);
 	db_array_end(params);
 	db_add_smallint(params, terms->mail_key);
 	db_array_begin(params, DB_TEXT);
 	for (size_t i = 0; i < count; i++)
-		db_array_text(params, get(items, i)->locale);
+		db_array_text(params, ask_of(items[i])->locale);
 	db_array_end(params);
 	db_add_int(params, terms->lifetime_seconds);
 	db_add_int(params, terms->max_attempts);
@@ -46,7 +57,7 @@ void challenge_encode_asks(struct db_params *params, size_t count,
 }
 
 /* The index of the request that a row answers. */
-static enum result read_ordinal(const struct db_rows *rows, size_t row, size_t count, size_t *i)
+static enum result read_ordinal(const struct pg_result *rows, size_t row, size_t count, size_t *i)
 {
 	int32_t ordinal = 0;
 	enum result result = db_get_int(rows, row, 0, &ordinal);
@@ -57,7 +68,7 @@ static enum result read_ordinal(const struct db_rows *rows, size_t row, size_t c
 	return RESULT_OK;
 }
 
-enum result challenge_decode_asks(const struct db_rows *rows, size_t count, int *retry_after)
+enum result challenge_decode_asks(const struct pg_result *rows, size_t count, int *retry_after)
 {
 	if (db_rows_count(rows) != count)
 		return RESULT_FAULT;
@@ -75,18 +86,18 @@ enum result challenge_decode_asks(const struct db_rows *rows, size_t count, int 
 	return RESULT_OK;
 }
 
-void challenge_encode_guesses(struct db_params *params, size_t count,
-			      const struct challenge_guess *(*get)(void *items, size_t i), void *items, short mac_key,
+void challenge_encode_guesses(struct db_params *params, struct batch_item *const *items, size_t count, short mac_key,
 			      short previous_key)
 {
 	db_params_reset(params);
 	db_array_begin(params, DB_UUID);
 	for (size_t i = 0; i < count; i++)
-		db_array_bytes(params, get(items, i)->id, TOKEN_ID_BYTES);
+		db_array_bytes(params, guess_of(items[i])->id, TOKEN_ID_BYTES);
 	db_array_end(params);
 	db_array_begin(params, DB_BYTEA);
 	for (size_t i = 0; i < count; i++)
-		db_array_bytes(params, get(items, i)->possible ? get(items, i)->mac : NULL, CODE_MAC_BYTES);
+		db_array_bytes(params, guess_of(items[i])->is_possible ? guess_of(items[i])->mac : NULL,
+			       CODE_MAC_BYTES);
 	db_array_end(params);
 	db_add_smallint(params, mac_key);
 	if (previous_key < 0) {
@@ -96,38 +107,41 @@ void challenge_encode_guesses(struct db_params *params, size_t count,
 	}
 	db_array_begin(params, DB_BYTEA);
 	for (size_t i = 0; i < count; i++)
-		db_array_bytes(params, get(items, i)->possible ? get(items, i)->previous_mac : NULL, CODE_MAC_BYTES);
+		db_array_bytes(params, guess_of(items[i])->is_possible ? guess_of(items[i])->previous_mac : NULL,
+			       CODE_MAC_BYTES);
 	db_array_end(params);
 	db_add_smallint(params, previous_key);
 }
 
-static enum result read_verdict(const char *text, enum challenge_verdict *verdict)
+/* The words of otp.validate are the slugs of the answers, but for "valid". */
+static enum result read_verdict(const char *text, enum http_outcome *verdict)
 {
-	static const char *const names[] = {
-	    [CHALLENGE_VALID] = "valid",         [CHALLENGE_WRONG_PASSWORD] = "wrong_password",
-	    [CHALLENGE_EXPIRED] = "expired",     [CHALLENGE_USED] = "used",
-	    [CHALLENGE_EXHAUSTED] = "exhausted", [CHALLENGE_UNKNOWN_TOKEN] = "unknown_token",
-	};
+	static const enum http_outcome refusals[] = {HTTP_WRONG_PASSWORD, HTTP_EXPIRED, HTTP_USED, HTTP_EXHAUSTED,
+						     HTTP_UNKNOWN_TOKEN};
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		if (strcmp(text, names[i]) == 0) {
-			*verdict = (enum challenge_verdict)i;
+	if (strcmp(text, "valid") == 0) {
+		*verdict = HTTP_OK;
+		return RESULT_OK;
+	}
+	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+		if (strcmp(text, http_outcome_slug(refusals[i])) == 0) {
+			*verdict = refusals[i];
 			return RESULT_OK;
 		}
 	}
 	return RESULT_FAULT;
 }
 
-static enum result read_answer(const struct db_rows *rows, size_t row, struct challenge_answer *answer)
+static enum result read_answer(const struct pg_result *rows, size_t row, struct challenge_answer *answer)
 {
 	struct challenge_answer read = {.email = NULL};
 	int32_t attempts_left = 0;
 
 	if (db_is_null(rows, row, 1) || read_verdict(db_get_text(rows, row, 1), &read.verdict) != RESULT_OK)
 		return RESULT_FAULT;
-	if (read.verdict == CHALLENGE_WRONG_PASSWORD && db_get_int(rows, row, 2, &attempts_left) != RESULT_OK)
+	if (read.verdict == HTTP_WRONG_PASSWORD && db_get_int(rows, row, 2, &attempts_left) != RESULT_OK)
 		return RESULT_FAULT;
-	if (read.verdict == CHALLENGE_VALID) {
+	if (read.verdict == HTTP_OK) {
 		if (db_is_null(rows, row, 3))
 			return RESULT_FAULT;
 		read.email = db_get_text(rows, row, 3);
@@ -137,7 +151,7 @@ static enum result read_answer(const struct db_rows *rows, size_t row, struct ch
 	return RESULT_OK;
 }
 
-enum result challenge_decode_guesses(const struct db_rows *rows, size_t count, struct challenge_answer *answers)
+enum result challenge_decode_guesses(const struct pg_result *rows, size_t count, struct challenge_answer *answers)
 {
 	if (db_rows_count(rows) != count)
 		return RESULT_FAULT;

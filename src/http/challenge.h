@@ -6,11 +6,14 @@
 #include <stddef.h>
 
 #include "base/result.h"
-#include "db/db.h"
 #include "db/db_params.h"
+#include "http/batch.h"
+#include "http/http.h"
 #include "otp/code.h"
 #include "otp/seal.h"
 #include "otp/token.h"
+
+struct pg_result;
 
 #define CHALLENGE_GENERATE_SQL \
 	"select ord, retry_after from otp.generate($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
@@ -18,6 +21,7 @@
 
 /* A code to be stored and mailed. Strings are the caller's. */
 struct challenge_ask {
+	struct batch_item item; /* first: a batch of asks is an array of their items */
 	unsigned char id[TOKEN_ID_BYTES];
 	const char *email;     /* as given */
 	const char *recipient; /* where the mail goes; NULL if it is the same as email, so for the next */
@@ -38,45 +42,37 @@ struct challenge_terms {
 	int sends_per_day;
 };
 
-/* Builds the parameters of a batch; get(items, i) gives its elements. */
-void challenge_encode_asks(struct db_params *params, size_t count,
-			   const struct challenge_ask *(*get)(void *items, size_t i), void *items,
+/* Builds the parameters of a batch of asks. */
+void challenge_encode_asks(struct db_params *params, struct batch_item *const *items, size_t count,
 			   const struct challenge_terms *terms);
 
 /* retry_after[i]: 0 if ask i was stored, else the seconds after which it may be asked again. RESULT_FAULT unless there
    is exactly one answer per ask. */
-OTP_MUST_CHECK enum result challenge_decode_asks(const struct db_rows *rows, size_t count, int *retry_after);
+OTP_MUST_CHECK enum result challenge_decode_asks(const struct pg_result *rows, size_t count, int *retry_after);
 
 /* A guess to be evaluated. */
 struct challenge_guess {
+	struct batch_item item; /* as in an ask */
 	unsigned char id[TOKEN_ID_BYTES];
-	bool possible; /* false: what was typed cannot be a code; it counts as a guess and is wrong */
+	bool is_possible; /* false: what was typed cannot be a code; it counts as a guess and is wrong */
 	unsigned char mac[CODE_MAC_BYTES];
 	unsigned char previous_mac[CODE_MAC_BYTES]; /* under the previous pepper */
 };
 
-enum challenge_verdict {
-	CHALLENGE_VALID,
-	CHALLENGE_WRONG_PASSWORD,
-	CHALLENGE_EXPIRED,
-	CHALLENGE_USED,
-	CHALLENGE_EXHAUSTED,
-	CHALLENGE_UNKNOWN_TOKEN
-};
-
+/* What otp.validate says of a guess, in the words of the answer: HTTP_OK, HTTP_WRONG_PASSWORD, HTTP_EXPIRED, HTTP_USED,
+   HTTP_EXHAUSTED or HTTP_UNKNOWN_TOKEN. */
 struct challenge_answer {
-	enum challenge_verdict verdict;
-	int attempts_left; /* CHALLENGE_WRONG_PASSWORD */
-	const char *email; /* CHALLENGE_VALID; lives as long as the rows */
+	enum http_outcome verdict;
+	int attempts_left; /* HTTP_WRONG_PASSWORD */
+	const char *email; /* HTTP_OK; lives as long as the rows */
 };
 
-/* previous_key: -1 if there is none. */
-void challenge_encode_guesses(struct db_params *params, size_t count,
-			      const struct challenge_guess *(*get)(void *items, size_t i), void *items, short mac_key,
+/* Builds the parameters of a batch of guesses. previous_key: -1 if there is none. */
+void challenge_encode_guesses(struct db_params *params, struct batch_item *const *items, size_t count, short mac_key,
 			      short previous_key);
 
 /* As challenge_decode_asks. A verdict that is not known is RESULT_FAULT: it must never pass for success. */
-OTP_MUST_CHECK enum result challenge_decode_guesses(const struct db_rows *rows, size_t count,
+OTP_MUST_CHECK enum result challenge_decode_guesses(const struct pg_result *rows, size_t count,
 						    struct challenge_answer *answers);
 
 #endif

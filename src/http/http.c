@@ -2,10 +2,11 @@
 #include "http/http.h"
 
 #include <jansson.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+
+#include "base/text.h"
 
 #define NO_NUMBER NULL
 
@@ -14,7 +15,8 @@ static const struct refusal {
 	const char *message;
 	const char *slug;
 	const char *number; /* the member that carries the number */
-} refusals[HTTP_ERRORS] = {
+} refusals[HTTP_OUTCOMES] = {
+    [HTTP_OK] = {"200 OK", "", "ok", NO_NUMBER},
     [HTTP_BAD_REQUEST] = {"400 Bad Request", "Error: Bad Request.", "bad_request", NO_NUMBER},
     [HTTP_INVALID_EMAIL] = {"422 Unprocessable Entity", "Error: Email field is required and must be valid.",
 			    "invalid_email", NO_NUMBER},
@@ -34,48 +36,48 @@ static const struct refusal {
     [HTTP_UNAVAILABLE] = {"503 Service Unavailable", "Error: Operation failed.", "unavailable", NO_NUMBER},
 };
 
-__attribute__((format(printf, 2, 3))) static enum result write_answer(struct http_answer *answer, const char *format,
-								      ...)
-{
-	va_list arguments;
-	int length;
+#define JSON_TYPE "application/json; charset=utf-8"
 
-	va_start(arguments, format);
-	length = vsnprintf(answer->text, sizeof(answer->text), format, arguments);
-	va_end(arguments);
-	answer->length = 0;
-	if (length < 0 || (size_t)length >= sizeof(answer->text))
-		return RESULT_FAULT;
-	answer->length = (size_t)length;
-	return RESULT_OK;
+/* An answer as far as its body; headers: "" or whole lines. */
+static void begin(struct text *text, struct http_answer *answer, const char *status, const char *type,
+		  const char *headers)
+{
+	text_init(text, answer->text, sizeof(answer->text));
+	text_printf(text, "Status: %s\r\nContent-Type: %s\r\n%s\r\n", status, type, headers);
 }
 
-/* headers: "" or whole lines. The table and its numbers always fit. */
-static void refuse(struct http_answer *answer, enum http_error error, const char *headers, int number)
+static enum result end(const struct text *text, struct http_answer *answer)
 {
-	const struct refusal *refusal = &refusals[error];
-	char member[64] = "";
+	answer->length = text->is_full ? 0 : text->length;
+	return text->is_full ? RESULT_FAULT : RESULT_OK;
+}
 
+/* The table and its numbers always fit. */
+static void refuse(struct http_answer *answer, enum http_outcome outcome, const char *headers, int number)
+{
+	const struct refusal *refusal = &refusals[outcome];
+	struct text text;
+
+	begin(&text, answer, refusal->status, JSON_TYPE, headers);
+	text_printf(&text, "{\"message\":\"%s\",\"error\":\"%s\"", refusal->message, refusal->slug);
 	if (refusal->number != NULL)
-		snprintf(member, sizeof(member), ",\"%s\":%d", refusal->number, number);
-	(void)!write_answer(answer,
-			    "Status: %s\r\nContent-Type: application/json; charset=utf-8\r\n%s\r\n"
-			    "{\"message\":\"%s\",\"error\":\"%s\"%s}\n",
-			    refusal->status, headers, refusal->message, refusal->slug, member);
+		text_printf(&text, ",\"%s\":%d", refusal->number, number);
+	text_put(&text, "}\n");
+	(void)!end(&text, answer);
 }
 
-void http_refuse(struct http_answer *answer, enum http_error error, int number)
+void http_refuse(struct http_answer *answer, enum http_outcome outcome, int number)
 {
 	char headers[64] = "";
 
-	if (error == HTTP_LIMITED || error == HTTP_UNAVAILABLE)
-		snprintf(headers, sizeof(headers), "Retry-After: %d\r\n", number);
-	refuse(answer, error, headers, number);
+	if (outcome == HTTP_LIMITED || outcome == HTTP_UNAVAILABLE)
+		(void)snprintf(headers, sizeof(headers), "Retry-After: %d\r\n", number);
+	refuse(answer, outcome, headers, number);
 }
 
-const char *http_error_slug(enum http_error error)
+const char *http_outcome_slug(enum http_outcome outcome)
 {
-	return refusals[error].slug;
+	return refusals[outcome].slug;
 }
 
 void http_refuse_method(struct http_answer *answer, const char *allow)
@@ -88,11 +90,14 @@ void http_refuse_method(struct http_answer *answer, const char *allow)
 
 void http_generated(struct http_answer *answer, const char *token, int expires_in, int resend_after)
 {
-	(void)!write_answer(answer,
-			    "Status: 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n\r\n"
-			    "{\"message\":\"Password generated successfully! Please check your email.\","
-			    "\"token\":\"%s\",\"expires_in\":%d,\"resend_after\":%d}\n",
-			    token, expires_in, resend_after);
+	struct text text;
+
+	begin(&text, answer, "200 OK", JSON_TYPE, "");
+	text_printf(&text,
+		    "{\"message\":\"Password generated successfully! Please check your email.\","
+		    "\"token\":\"%s\",\"expires_in\":%d,\"resend_after\":%d}\n",
+		    token, expires_in, resend_after);
+	(void)!end(&text, answer);
 }
 
 enum result http_validated(struct http_answer *answer, const char *email)
@@ -100,13 +105,15 @@ enum result http_validated(struct http_answer *answer, const char *email)
 	json_t *string = json_string(email);
 	char *quoted = json_dumps(string, JSON_ENCODE_ANY);
 	enum result result = RESULT_FAULT;
+	struct text text;
 
-	if (quoted != NULL)
-		result = write_answer(answer,
-				      "Status: 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n\r\n"
-				      "{\"message\":\"Password validated successfully! Enjoy your access.\","
-				      "\"email\":%s}\n",
-				      quoted);
+	if (quoted != NULL) {
+		begin(&text, answer, "200 OK", JSON_TYPE, "");
+		text_printf(&text,
+			    "{\"message\":\"Password validated successfully! Enjoy your access.\",\"email\":%s}\n",
+			    quoted);
+		result = end(&text, answer);
+	}
 	free(quoted);
 	json_decref(string);
 	return result;
@@ -114,7 +121,11 @@ enum result http_validated(struct http_answer *answer, const char *email)
 
 enum result http_content(struct http_answer *answer, const char *type, const char *body)
 {
-	return write_answer(answer, "Status: 200 OK\r\nContent-Type: %s\r\n\r\n%s", type, body);
+	struct text text;
+
+	begin(&text, answer, "200 OK", type, "");
+	text_put(&text, body);
+	return end(&text, answer);
 }
 
 bool http_is_json(const char *content_type)
@@ -136,8 +147,7 @@ void http_start(void)
 	json_object_seed(0); /* from the system's random source: keys chosen to collide shall not */
 }
 
-/* struct http_json is jansson's json_t under a name that needs no header of jansson. */
-enum result http_parse(struct http_json **json, const char *body, size_t length)
+enum result http_parse(struct json_t **json, const char *body, size_t length)
 {
 	json_t *root = json_loadb(body, length, JSON_REJECT_DUPLICATES, NULL);
 
@@ -145,18 +155,18 @@ enum result http_parse(struct http_json **json, const char *body, size_t length)
 		json_decref(root);
 		return RESULT_INVALID;
 	}
-	*json = (struct http_json *)root;
+	*json = root;
 	return RESULT_OK;
 }
 
-void http_json_free(struct http_json *json)
+void http_json_free(struct json_t *json)
 {
-	json_decref((json_t *)json);
+	json_decref(json);
 }
 
-const char *http_string(const struct http_json *json, const char *key, size_t *length)
+const char *http_string(const struct json_t *json, const char *key, size_t *length)
 {
-	const json_t *value = json_object_get((const json_t *)json, key);
+	const json_t *value = json_object_get(json, key);
 
 	if (!json_is_string(value))
 		return NULL;

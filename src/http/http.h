@@ -7,8 +7,9 @@
 
 #include "base/result.h"
 
-/* Everything but success. The messages are those of the replaced app, word for word; clients depend on them. */
-enum http_error {
+/* How a request ends. The messages are those of the replaced app, word for word; clients depend on them. */
+enum http_outcome {
+	HTTP_OK,
 	HTTP_BAD_REQUEST,
 	HTTP_INVALID_EMAIL,
 	HTTP_UNKNOWN_TOKEN,
@@ -22,8 +23,8 @@ enum http_error {
 	HTTP_UNSUPPORTED_TYPE,
 	HTTP_LIMITED, /* number: retry_after, seconds */
 	HTTP_INTERNAL,
-	HTTP_UNAVAILABLE,
-	HTTP_ERRORS
+	HTTP_UNAVAILABLE, /* number: Retry-After, seconds */
+	HTTP_OUTCOMES
 };
 
 /* A whole FastCGI answer: status line, headers, empty line, body. */
@@ -33,11 +34,11 @@ struct http_answer {
 	char text[HTTP_ANSWER_MAX];
 };
 
-/* number goes where the error's comment says; ignored elsewhere. */
-void http_refuse(struct http_answer *answer, enum http_error error, int number);
+/* An answer to any outcome but HTTP_OK. number goes where the outcome's comment says; ignored elsewhere. */
+void http_refuse(struct http_answer *answer, enum http_outcome outcome, int number);
 
-/* The error's slug, as in answers and metrics. */
-const char *http_error_slug(enum http_error error);
+/* The outcome's slug, as in answers and metrics; "ok" for success. */
+const char *http_outcome_slug(enum http_outcome outcome);
 
 /* 405 with the methods that would do, such as "POST, OPTIONS". */
 void http_refuse_method(struct http_answer *answer, const char *allow);
@@ -56,12 +57,12 @@ bool http_is_json(const char *content_type);
 
 /* A request body: one JSON object, without duplicate keys or NUL in any string. Prepares the parser once: http_start.
  */
-struct http_json;
+struct json_t; /* jansson's */
 void http_start(void);
-OTP_MUST_CHECK enum result http_parse(struct http_json **json, const char *body, size_t length);
-void http_json_free(struct http_json *json);
+OTP_MUST_CHECK enum result http_parse(struct json_t **json, const char *body, size_t length);
+void http_json_free(struct json_t *json);
 
 /* A string member and its length, valid until http_json_free; NULL if absent or of another type. */
-const char *http_string(const struct http_json *json, const char *key, size_t *length);
+const char *http_string(const struct json_t *json, const char *key, size_t *length);
 
 #endif

@@ -2,12 +2,12 @@
 #include "http/metrics.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 
-void metrics_count_answer(struct metrics *metrics, enum http_error error)
+#include "base/text.h"
+
+void metrics_count_answer(struct metrics *metrics, enum http_outcome outcome)
 {
-	metrics->answers[error]++;
+	metrics->answers[outcome]++;
 }
 
 void metrics_count_batch(struct metrics *metrics, size_t requests)
@@ -20,42 +20,28 @@ uint64_t metrics_answers(const struct metrics *metrics)
 {
 	uint64_t sum = 0;
 
-	for (size_t i = 0; i <= HTTP_ERRORS; i++)
-		sum += metrics->answers[i];
+	for (enum http_outcome outcome = HTTP_OK; outcome < HTTP_OUTCOMES; outcome++)
+		sum += metrics->answers[outcome];
 	return sum;
 }
 
-__attribute__((format(printf, 4, 5))) static size_t append(char *text, size_t size, size_t length, const char *format,
-							   ...)
+static void put_number(struct text *out, const char *type, const char *name, const char *program, uint64_t value)
 {
-	va_list arguments;
-	int more;
-
-	va_start(arguments, format);
-	more = vsnprintf(text + length, size - length, format, arguments);
-	va_end(arguments);
-	return more < 0 || (size_t)more >= size - length ? length : length + (size_t)more;
+	text_printf(out, "# TYPE otpd_%s %s\notpd_%s{program=\"%s\"} %" PRIu64 "\n", name, type, name, program, value);
 }
 
 void metrics_write(const struct metrics *metrics, const char *program, char *text, size_t size)
 {
-	size_t length = 0;
+	struct text out;
 
-	text[0] = '\0';
-	length = append(text, size, length, "# TYPE otpd_answers_total counter\n");
-	for (int i = 0; i <= HTTP_ERRORS; i++)
-		length =
-		    append(text, size, length, "otpd_answers_total{program=\"%s\",answer=\"%s\"} %" PRIu64 "\n",
-			   program, i == HTTP_ERRORS ? "ok" : http_error_slug((enum http_error)i), metrics->answers[i]);
-	length = append(
-	    text, size, length,
-	    "# TYPE otpd_batches_total counter\notpd_batches_total{program=\"%s\"} %" PRIu64
-	    "\n# TYPE otpd_batched_requests_total counter\notpd_batched_requests_total{program=\"%s\"} %" PRIu64 "\n",
-	    program, metrics->batches, program, metrics->batched);
-	length = append(text, size, length,
-			"# TYPE otpd_requests_waiting gauge\notpd_requests_waiting{program=\"%s\"} %zu\n"
-			"# TYPE otpd_connections gauge\notpd_connections{program=\"%s\"} %zu\n"
-			"# TYPE otpd_database_up gauge\notpd_database_up{program=\"%s\"} %d\n",
-			program, metrics->queue_length, program, metrics->connections, program, metrics->database_up);
-	text[length] = '\0';
+	text_init(&out, text, size);
+	text_put(&out, "# TYPE otpd_answers_total counter\n");
+	for (enum http_outcome outcome = HTTP_OK; outcome < HTTP_OUTCOMES; outcome++)
+		text_printf(&out, "otpd_answers_total{program=\"%s\",answer=\"%s\"} %" PRIu64 "\n", program,
+			    http_outcome_slug(outcome), metrics->answers[outcome]);
+	put_number(&out, "counter", "batches_total", program, metrics->batches);
+	put_number(&out, "counter", "batched_requests_total", program, metrics->batched);
+	put_number(&out, "gauge", "requests_waiting", program, metrics->queue_length);
+	put_number(&out, "gauge", "connections", program, metrics->connections);
+	put_number(&out, "gauge", "database_up", program, metrics->database_up);
 }

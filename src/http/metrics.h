@@ -11,7 +11,7 @@
 #define METRICS_TEXT_MAX 3584U
 
 struct metrics {
-	uint64_t answers[HTTP_ERRORS + 1]; /* by error; the last: successes */
+	uint64_t answers[HTTP_OUTCOMES];
 	uint64_t batches;
 	uint64_t batched;
 	size_t queue_length;
@@ -19,8 +19,7 @@ struct metrics {
 	bool database_up;
 };
 
-/* error: HTTP_ERRORS for success. */
-void metrics_count_answer(struct metrics *metrics, enum http_error error);
+void metrics_count_answer(struct metrics *metrics, enum http_outcome outcome);
 void metrics_count_batch(struct metrics *metrics, size_t requests);
 uint64_t metrics_answers(const struct metrics *metrics);
 

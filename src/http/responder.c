@@ -1,4 +1,4 @@
-/* responder.c: what both responders share: requests come in, batches go to the database, answers go out. */
+/* responder.c: what both responders share: their routes, their answers, and their life from start to drain. */
 #include "http/responder.h"
 
 #include <stdio.h>
@@ -11,11 +11,7 @@
 #include "http/listener.h"
 #include "http/metrics.h"
 
-/* A request waits in the queue, then at the database; both together stay under the 3 s that are promised. */
-#define QUEUE_MS 1000
-#define CALL_MS 1900
 #define START_MS 2000
-#define NOTIFY_MS 20 /* at most one wake-up in this time */
 #define RETRY_AFTER_SECONDS 1
 
 /* A stopping responder closes idle connections only after this: nginx leaves them within keepalive_time and
@@ -26,57 +22,40 @@
  * anyway. */
 #define LATE_MS 250
 
-struct done {
-	struct batch_item *item;
-	struct batch_item *followers; /* to be answered as item is; linked by next */
-};
-
 struct server {
 	const struct responder *responder;
-	const struct config *config;
+	const struct settings *settings;
 	struct loop *loop;
 	struct fcgi_server *fcgi;
-	struct db *db;
-	struct batch *batch;
-	struct db_params *params;
-	struct batch_item **under_way;
-	size_t under_way_count;
-	struct done *done;
-	struct batch_item *pings; /* health checks that wait for the database; linked by next */
-	struct batch_item *pings_under_way;
-	bool pinged_last;
-	bool notify_wanted;
-	uint64_t notify_after_ms;
+	struct pump *pump;
 	uint64_t accept_until_ms; /* 0: not draining */
 	uint64_t drain_until_ms;  /* UINT64_MAX: not draining */
 	struct metrics metrics;
 	struct http_answer answer;
 };
 
-static void shed(struct server *server);
-static void pump(struct server *server);
-
 /* --- Answers --- */
 
-static void send_answer(struct server *server, void *job, enum http_error error)
+/* Sends server->answer. */
+static void send_answer(struct server *server, struct batch_item *item, enum http_outcome outcome)
 {
-	metrics_count_answer(&server->metrics, error);
-	if (error == HTTP_INTERNAL || error == HTTP_UNAVAILABLE)
-		log_event(error == HTTP_INTERNAL ? LOG_ERROR : LOG_DEBUG, "request_failed",
-			  LOG_TEXT("request_id", fcgi_parameter(fcgi_of_data(job), "REQUEST_ID")),
-			  LOG_TEXT("error", http_error_slug(error)));
-	fcgi_answer(fcgi_of_data(job), server->answer.text, server->answer.length);
+	struct fcgi_request *request = fcgi_of_data(item);
+
+	metrics_count_answer(&server->metrics, outcome);
+	if (outcome == HTTP_INTERNAL || outcome == HTTP_UNAVAILABLE)
+		log_event(outcome == HTTP_INTERNAL ? LOG_ERROR : LOG_DEBUG, "request_failed",
+			  LOG_TEXT("request_id", fcgi_parameter(request, "REQUEST_ID")),
+			  LOG_TEXT("error", http_outcome_slug(outcome)));
+	fcgi_answer(request, server->answer.text, server->answer.length);
 }
 
-static void refuse(struct server *server, void *job, enum http_error error)
+static void refuse(struct server *server, struct batch_item *item, enum http_outcome outcome)
 {
-	http_refuse(&server->answer, error, RETRY_AFTER_SECONDS);
-	send_answer(server, job, error);
+	http_refuse(&server->answer, outcome, RETRY_AFTER_SECONDS);
+	send_answer(server, item, outcome);
 }
 
-/* --- Batches --- */
-
-static enum http_error error_of(enum result result)
+static enum http_outcome outcome_of(enum result result)
 {
 	switch (result) {
 	case RESULT_UNAVAILABLE:
@@ -91,275 +70,108 @@ static enum http_error error_of(enum result result)
 	return HTTP_INTERNAL;
 }
 
-/* Takes what is under way out of the batcher, with those behind it who share its verdict. */
-static size_t take_done(struct server *server, bool decoded)
-{
-	const struct responder *responder = server->responder;
-	size_t count = server->under_way_count;
-
-	for (size_t i = 0; i < count; i++) {
-		struct done *done = &server->done[i];
-
-		done->item = server->under_way[i];
-		done->followers = NULL;
-		if (decoded && responder->is_final(responder->context, i)) {
-			struct batch_item *follower;
-
-			while ((follower = batch_take_follower(server->batch, done->item)) != NULL) {
-				follower->next = done->followers;
-				done->followers = follower;
-			}
-		}
-		batch_finish(server->batch, done->item);
-	}
-	server->under_way_count = 0;
-	return count;
-}
-
-static void answer_done(struct server *server, size_t i)
-{
-	const struct responder *responder = server->responder;
-	struct batch_item *item = server->done[i].item;
-
-	item->next = server->done[i].followers;
-	while (item != NULL) {
-		struct batch_item *next = item->next;
-		enum http_error error = responder->answer(responder->context, i, item, &server->answer);
-
-		send_answer(server, item, error);
-		item = next;
-	}
-}
-
-/* The server refused the batch as a whole, though one request may be to blame: each goes again alone. */
-static void retry_alone(struct server *server)
-{
-	while (server->under_way_count > 0)
-		batch_retry_alone(server->batch, server->under_way[--server->under_way_count]);
-}
-
-static void on_batch(void *context, enum result result, const struct db_rows *rows)
+static void on_item(void *context, struct batch_item *item, enum result result, size_t verdict)
 {
 	struct server *server = context;
 	const struct responder *responder = server->responder;
-	size_t count;
 
-	if (result == RESULT_FAULT && responder->may_retry && server->under_way_count > 1) {
-		retry_alone(server);
-		return;
-	}
-	if (result == RESULT_OK)
-		result = responder->decode(responder->context, rows, server->under_way_count);
-	count = take_done(server, result == RESULT_OK);
-	if (result == RESULT_OK && responder->statements[RESPONDER_NOTIFY].name != NULL)
-		server->notify_wanted = true;
-	/* The database works on the next batch while these answers are written. Who has waited too long behind a slow
-	   one must not go with it. */
-	shed(server);
-	pump(server);
-	for (size_t i = 0; i < count; i++) {
-		if (result == RESULT_OK)
-			answer_done(server, i);
-		else
-			refuse(server, server->done[i].item, error_of(result));
-	}
+	if (result != RESULT_OK)
+		refuse(server, item, outcome_of(result));
+	else
+		send_answer(server, item, responder->answer(responder->work.context, item, verdict, &server->answer));
 }
 
-static void send_batch(struct server *server)
-{
-	const struct responder *responder = server->responder;
-	enum result result;
-
-	server->under_way_count = batch_take(server->batch, server->under_way, (size_t)server->config->batch_max);
-	responder->encode(responder->context, server->params, server->under_way, server->under_way_count);
-	metrics_count_batch(&server->metrics, server->under_way_count);
-	result = db_send(server->db, RESPONDER_BATCH, server->params, CALL_MS, on_batch, server);
-	while (result != RESULT_OK && server->under_way_count > 0) {
-		struct batch_item *item = server->under_way[--server->under_way_count];
-
-		batch_finish(server->batch, item);
-		refuse(server, item, error_of(result));
-	}
-}
-
-/* --- Health and wake-up --- */
-
-static void answer_health(struct server *server, void *job, const char *database)
+static void answer_health(struct server *server, struct batch_item *item, const char *database)
 {
 	char body[128];
 
-	snprintf(body, sizeof(body),
-		 "{\"message\":\"Healthy.\",\"status\":\"ok\",\"program\":\"%s\",\"database\":\"%s\"}\n",
-		 config_program_name(server->responder->program), database);
+	(void)snprintf(body, sizeof(body),
+		       "{\"message\":\"Healthy.\",\"status\":\"ok\",\"program\":\"%s\",\"database\":\"%s\"}\n",
+		       program_name(server->responder->program), database);
 	(void)!http_content(&server->answer, "application/json; charset=utf-8", body);
-	send_answer(server, job, HTTP_ERRORS);
+	send_answer(server, item, HTTP_OK);
 }
 
-static void on_ping(void *context, enum result result, const struct db_rows *rows)
+static void on_ping(void *context, struct batch_item *item, enum result result)
 {
-	struct server *server = context;
-	struct batch_item *list = server->pings_under_way;
-
-	(void)rows;
-	server->pings_under_way = NULL;
-	pump(server);
-	while (list != NULL) {
-		struct batch_item *item = list;
-
-		list = item->next;
-		if (result == RESULT_OK)
-			answer_health(server, item, "ok");
-		else
-			refuse(server, item, HTTP_UNAVAILABLE);
-	}
+	if (result == RESULT_OK)
+		answer_health(context, item, "ok");
+	else
+		refuse(context, item, HTTP_UNAVAILABLE);
 }
 
-static void on_notified(void *context, enum result result, const struct db_rows *rows)
-{
-	(void)result; /* a lost wake-up costs a second: the workers poll */
-	(void)rows;
-	pump(context);
-}
+/* --- Routes --- */
 
-static void send_ping(struct server *server)
-{
-	db_params_reset(server->params);
-	if (db_send(server->db, RESPONDER_PING, server->params, CALL_MS, on_ping, server) != RESULT_OK)
-		return;
-	server->pings_under_way = server->pings;
-	server->pings = NULL;
-}
-
-static void send_notify(struct server *server)
-{
-	db_params_reset(server->params);
-	if (db_send(server->db, RESPONDER_NOTIFY, server->params, CALL_MS, on_notified, server) != RESULT_OK)
-		return;
-	server->notify_wanted = false;
-	server->notify_after_ms = loop_now_ms(server->loop) + NOTIFY_MS;
-}
-
-/* --- The pump: what can go to the database goes; what cannot be answered in time is refused --- */
-
-static void refuse_overdue_pings(struct server *server, uint64_t before_ms)
-{
-	struct batch_item **place = &server->pings;
-
-	while (*place != NULL) {
-		struct batch_item *item = *place;
-
-		if (item->arrived_ms < before_ms) {
-			*place = item->next;
-			refuse(server, item, HTTP_UNAVAILABLE);
-		} else {
-			place = &item->next;
-		}
-	}
-}
-
-static void shed(struct server *server)
-{
-	uint64_t now_ms = loop_now_ms(server->loop);
-	uint64_t limit_ms = db_is_up(server->db) ? (now_ms > QUEUE_MS ? now_ms - QUEUE_MS : 0) : UINT64_MAX;
-	struct batch_item *item;
-
-	while ((item = batch_take_overdue(server->batch, limit_ms)) != NULL)
-		refuse(server, item, HTTP_UNAVAILABLE);
-	refuse_overdue_pings(server, limit_ms);
-}
-
-static void pump(struct server *server)
-{
-	bool queued = batch_has_queued(server->batch);
-	bool ping = server->pings != NULL && !(server->pinged_last && queued);
-
-	if (!db_is_ready(server->db))
-		return;
-	server->pinged_last = ping;
-	if (ping)
-		send_ping(server);
-	else if (server->notify_wanted && loop_now_ms(server->loop) >= server->notify_after_ms)
-		send_notify(server);
-	else if (queued)
-		send_batch(server);
-}
-
-/* --- Requests --- */
-
-static void take_job(struct server *server, void *job, const struct http_json *json)
+/* Reads the request and queues it; HTTP_OK if its answer will come. */
+static enum http_outcome take(struct server *server, struct batch_item *item, const struct json_t *json)
 {
 	const struct responder *responder = server->responder;
 	uint64_t now_ms = loop_now_ms(server->loop);
-	enum http_error error = HTTP_INTERNAL;
-	struct batch_item *item = job;
+	enum http_outcome outcome =
+	    responder->read(responder->work.context, item, json, pump_clock_ms(server->pump), now_ms);
 
-	if (!responder->read(responder->context, job, json, db_clock_ms(server->db, now_ms), now_ms, &server->answer,
-			     &error)) {
-		send_answer(server, job, error);
-		return;
-	}
+	if (outcome != HTTP_OK)
+		return outcome;
 	item->arrived_ms = now_ms;
-	if (!db_is_up(server->db) || batch_add(server->batch, item) != RESULT_OK)
-		refuse(server, job, HTTP_UNAVAILABLE);
+	return pump_add(server->pump, item) == RESULT_OK ? HTTP_OK : HTTP_UNAVAILABLE;
 }
 
-static void on_route(struct server *server, struct fcgi_request *request)
+static enum http_outcome on_route(struct server *server, struct fcgi_request *request)
 {
-	void *job = fcgi_data(request);
 	const char *body = NULL;
-	struct http_json *json = NULL;
 	size_t length = 0;
+	struct json_t *json = NULL;
 	enum result result = fcgi_body(request, &body, &length);
+	enum http_outcome outcome;
 
-	if (result != RESULT_OK) {
-		refuse(server, job, result == RESULT_LIMITED ? HTTP_TOO_LARGE : HTTP_BAD_REQUEST);
-		return;
-	}
-	if (!http_is_json(fcgi_parameter(request, "CONTENT_TYPE"))) {
-		refuse(server, job, HTTP_UNSUPPORTED_TYPE);
-	} else if (http_parse(&json, body, length) != RESULT_OK) {
-		refuse(server, job, HTTP_BAD_REQUEST);
-	} else {
-		take_job(server, job, json);
-		http_json_free(json);
-	}
+	if (result != RESULT_OK)
+		return result == RESULT_LIMITED ? HTTP_TOO_LARGE : HTTP_BAD_REQUEST;
+	if (!http_is_json(fcgi_parameter(request, "CONTENT_TYPE")))
+		return HTTP_UNSUPPORTED_TYPE;
+	if (http_parse(&json, body, length) != RESULT_OK)
+		return HTTP_BAD_REQUEST;
+	outcome = take(server, fcgi_data(request), json);
+	http_json_free(json);
+	return outcome;
 }
 
 static void on_health(struct server *server, struct fcgi_request *request)
 {
 	struct batch_item *item = fcgi_data(request);
 
-	if (strcmp(fcgi_parameter(request, "QUERY_STRING"), "check=process") == 0) {
+	item->arrived_ms = loop_now_ms(server->loop);
+	if (strcmp(fcgi_parameter(request, "QUERY_STRING"), "check=process") == 0)
 		answer_health(server, item, "unchecked");
-	} else if (!db_is_up(server->db)) {
+	else if (pump_ping(server->pump, item) != RESULT_OK)
 		refuse(server, item, HTTP_UNAVAILABLE);
-	} else {
-		item->arrived_ms = loop_now_ms(server->loop);
-		item->next = server->pings;
-		server->pings = item;
-	}
 }
 
 static void on_metrics(struct server *server, struct fcgi_request *request)
 {
 	char text[METRICS_TEXT_MAX];
 
-	server->metrics.queue_length = batch_count(server->batch);
+	server->metrics.queue_length = pump_waiting(server->pump);
 	server->metrics.connections = fcgi_connections(server->fcgi);
-	server->metrics.database_up = db_is_up(server->db);
-	metrics_write(&server->metrics, config_program_name(server->responder->program), text, sizeof(text));
+	server->metrics.database_up = pump_is_up(server->pump);
+	metrics_write(&server->metrics, program_name(server->responder->program), text, sizeof(text));
 	if (http_content(&server->answer, "text/plain; version=0.0.4; charset=utf-8", text) == RESULT_OK)
-		send_answer(server, fcgi_data(request), HTTP_ERRORS);
+		send_answer(server, fcgi_data(request), HTTP_OK);
 	else
 		refuse(server, fcgi_data(request), HTTP_INTERNAL);
 }
 
-/* "/healthz" or "/healthz/validate": the suffix only tells the web server which program is meant. */
+/* "/healthz" or "/healthz/validate": the suffix only names the program to the web server. */
 static bool is_under(const char *path, const char *prefix)
 {
 	size_t length = strlen(prefix);
 
 	return strncmp(path, prefix, length) == 0 && (path[length] == '\0' || path[length] == '/');
+}
+
+static void refuse_method(struct server *server, struct fcgi_request *request, const char *allow)
+{
+	http_refuse_method(&server->answer, allow);
+	send_answer(server, fcgi_data(request), HTTP_METHOD_NOT_ALLOWED);
 }
 
 static void on_request(void *context, struct fcgi_request *request)
@@ -370,101 +182,85 @@ static void on_request(void *context, struct fcgi_request *request)
 	bool is_route = strcmp(path, server->responder->path) == 0;
 	bool is_health = is_under(path, "/healthz");
 	bool is_get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+	enum http_outcome outcome = HTTP_OK;
 
-	if (!is_route && !is_health && !is_under(path, "/metrics")) {
-		refuse(server, fcgi_data(request), HTTP_NOT_FOUND);
-	} else if (is_route ? strcmp(method, "POST") != 0 : !is_get) {
-		http_refuse_method(&server->answer, is_route ? "POST, OPTIONS" : "GET, HEAD");
-		send_answer(server, fcgi_data(request), HTTP_METHOD_NOT_ALLOWED);
-	} else if (is_route) {
-		on_route(server, request);
-	} else if (is_health) {
+	if (!is_route && !is_health && !is_under(path, "/metrics"))
+		outcome = HTTP_NOT_FOUND;
+	else if (is_route && strcmp(method, "POST") != 0)
+		refuse_method(server, request, "POST, OPTIONS");
+	else if (!is_route && !is_get)
+		refuse_method(server, request, "GET, HEAD");
+	else if (is_route)
+		outcome = on_route(server, request);
+	else if (is_health)
 		on_health(server, request);
-	} else {
+	else
 		on_metrics(server, request);
-	}
+	if (outcome != HTTP_OK)
+		refuse(server, fcgi_data(request), outcome);
 }
 
 /* --- The life of the process --- */
 
-/* Connects before the socket is taken over from a predecessor, who can still serve. If the first try fails or takes too
-   long, requests are answered all the same, by 503. */
-static void await_database(struct server *server)
+static bool open_pump(struct server *server)
 {
-	uint64_t until_ms = loop_now_ms(server->loop) + START_MS;
+	const struct settings *settings = server->settings;
 
-	db_start(server->db);
-	while (db_is_connecting(server->db) && loop_now_ms(server->loop) < until_ms &&
-	       loop_stop_count(server->loop) == 0) {
-		loop_round(server->loop, (int)(until_ms - loop_now_ms(server->loop)));
-		db_tick(server->db, loop_now_ms(server->loop));
-	}
+	server->loop = loop_new();
+	if (server->loop != NULL)
+		server->pump = pump_new(&(struct pump_settings){.loop = server->loop,
+								.database_url = settings->database_url,
+								.program = program_name(server->responder->program),
+								.batch_max = (size_t)settings->batch_max,
+								.queue_max = (size_t)settings->queue_max,
+								.metrics = &server->metrics,
+								.work = &server->responder->work,
+								.on_item = on_item,
+								.on_ping = on_ping,
+								.context = server});
+	if (server->pump == NULL)
+		log_event(LOG_ERROR, "start_failed", LOG_TEXT("reason", "out of memory"));
+	return server->pump != NULL;
 }
 
 static bool open_server(struct server *server)
 {
-	const struct config *config = server->config;
-	const char *program = config_program_name(server->responder->program);
-	size_t batch_max = (size_t)config->batch_max;
 	int listener = -1;
 
-	server->loop = loop_new();
-	server->batch = batch_new((size_t)config->queue_max);
-	server->params = db_params_new();
-	server->under_way = calloc(batch_max, sizeof(server->under_way[0]));
-	server->done = calloc(batch_max, sizeof(server->done[0]));
-	server->db = db_new(config->database_url, program, server->responder->statements);
-	if (server->loop == NULL || server->batch == NULL || server->params == NULL || server->under_way == NULL ||
-	    server->done == NULL || server->db == NULL) {
-		log_event(LOG_ERROR, "start_failed", LOG_TEXT("reason", "out of memory"));
+	if (!open_pump(server))
 		return false;
-	}
-	db_attach(server->db, server->loop);
 	http_start();
-	await_database(server);
-	if (listener_open(config->listen, &listener) != RESULT_OK)
+	/* Before the socket is taken over from a predecessor, who can still serve. */
+	pump_connect(server->pump, START_MS);
+	if (listener_open(server->settings->listen, &listener) != RESULT_OK)
 		return false;
-	server->fcgi = fcgi_new(server->loop, listener, server->responder->job_bytes, on_request, server);
+	server->fcgi = fcgi_new(server->loop, listener, server->responder->request_bytes, on_request, server);
 	return server->fcgi != NULL;
 }
 
 static void close_server(struct server *server)
 {
 	fcgi_free(server->fcgi);
-	db_free(server->db);
-	free(server->done);
-	free(server->under_way);
-	db_params_free(server->params);
-	batch_free(server->batch);
+	pump_free(server->pump);
 	loop_free(server->loop);
 }
 
-/* How long the loop may sleep. */
-static int patience_ms(const struct server *server)
+/* How long the loop may wait. */
+static int timeout_ms(const struct server *server)
 {
-	uint64_t now_ms = loop_now_ms(server->loop);
-	uint64_t until = db_next_tick_ms(server->db);
-	uint64_t oldest = batch_oldest_ms(server->batch);
+	uint64_t until_ms = pump_next_ms(server->pump);
 
-	if (oldest != UINT64_MAX && oldest + QUEUE_MS < until)
-		until = oldest + QUEUE_MS + 1;
-	/* A busy database wakes us when it has answered; the wake-up goes out then. */
-	if (server->notify_wanted && db_is_ready(server->db) && server->notify_after_ms < until)
-		until = server->notify_after_ms;
-	if (server->drain_until_ms < until)
-		until = server->drain_until_ms;
-	if (now_ms < server->accept_until_ms && server->accept_until_ms < until)
-		until = server->accept_until_ms;
-	if (until == UINT64_MAX)
-		return -1;
-	if (until <= now_ms)
-		return 0;
-	return until - now_ms < 60000 ? (int)(until - now_ms) : 60000;
+	if (server->drain_until_ms < until_ms)
+		until_ms = server->drain_until_ms;
+	if (loop_now_ms(server->loop) < server->accept_until_ms && server->accept_until_ms < until_ms)
+		until_ms = server->accept_until_ms;
+	return loop_timeout_ms(server->loop, until_ms);
 }
 
-/* From the first signal on: no new connection, but every request that comes on an open one is served until the web
-   server has left them all. Closing a kept connection under it would turn its next request into an error. */
-static bool is_drained(struct server *server)
+/* One round of stopping; true: all is done. From the first signal on: no new connection, but every request that comes
+   on an open one is served until the web server has left them all. Closing a kept connection under it would turn its
+   next request into an error. */
+static bool drain(struct server *server)
 {
 	int stops = loop_stop_count(server->loop);
 	uint64_t now_ms = loop_now_ms(server->loop);
@@ -473,8 +269,8 @@ static bool is_drained(struct server *server)
 		return false;
 	if (server->drain_until_ms == UINT64_MAX) {
 		log_event(LOG_INFO, "stopping", LOG_NUMBER("connections", (long long)fcgi_connections(server->fcgi)));
-		listener_unlink(server->config->listen);
-		server->accept_until_ms = now_ms + (server->config->listen[0] != '\0' ? LATE_MS : 0);
+		listener_unlink(server->settings->listen);
+		server->accept_until_ms = now_ms + (server->settings->listen[0] != '\0' ? LATE_MS : 0);
 		server->drain_until_ms = now_ms + DRAIN_MS;
 	}
 	if (now_ms < server->accept_until_ms)
@@ -485,23 +281,21 @@ static bool is_drained(struct server *server)
 	return fcgi_connections(server->fcgi) == 0 || stops > 1 || now_ms >= server->drain_until_ms;
 }
 
-int responder_run(const struct responder *responder, const struct config *config)
+int responder_run(const struct responder *responder, const struct settings *settings)
 {
-	struct server server = {.responder = responder, .config = config, .drain_until_ms = UINT64_MAX};
-	bool open = open_server(&server);
+	struct server server = {.responder = responder, .settings = settings, .drain_until_ms = UINT64_MAX};
+	bool is_open = open_server(&server);
 
-	if (open)
+	if (is_open)
 		log_event(LOG_INFO, "started", LOG_TEXT("version", PACKAGE_VERSION),
-			  LOG_TEXT("listen", config->listen));
-	while (open && !is_drained(&server)) {
-		loop_round(server.loop, patience_ms(&server));
-		db_tick(server.db, loop_now_ms(server.loop));
-		shed(&server);
-		pump(&server);
+			  LOG_TEXT("listen", settings->listen));
+	while (is_open && !drain(&server)) {
+		(void)loop_round(server.loop, timeout_ms(&server));
+		pump_run(server.pump);
 		fcgi_tidy(server.fcgi);
 	}
-	if (open)
+	if (is_open)
 		log_event(LOG_INFO, "stopped", LOG_NUMBER("requests", (long long)metrics_answers(&server.metrics)));
 	close_server(&server);
-	return open ? EXIT_SUCCESS : EXIT_FAILURE;
+	return is_open ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,15 +1,14 @@
 /* deliver.c: a delivery process: takes queued mails, sends them, records what became of them. */
 #include "mail/deliver.h"
 
-#include <errno.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/loop.h"
+#include "base/process.h"
 #include "mail/outbox.h"
 
 #define POLL_MS 1000 /* the table is the truth, a notification only a hint */
@@ -35,10 +34,10 @@ struct claim {
 
 struct run {
 	const struct deliver *deliver;
+	struct loop *loop;
 	struct outbox *outbox;
 	size_t max;
 	int lease_seconds;
-	sigset_t awake; /* the mask while waiting: SIGTERM and SIGINT get through */
 	struct claim claim[2];
 	struct claim *at_hand; /* to be sent; the other one was sent and is to be settled, or empty */
 	uint64_t session_ms;   /* how long the last mails took to send */
@@ -48,24 +47,6 @@ struct run {
 	char *text;                   /* MESSAGE_BYTES: the mail being sent */
 	int pause_ms;                 /* after no relay could be used */
 };
-
-static volatile sig_atomic_t was_stopped;
-
-static void on_stop(int number)
-{
-	(void)number;
-	was_stopped = 1;
-}
-
-/* The signals are blocked outside of waits, so a new one shows as pending only. */
-static bool is_stopped(void)
-{
-	sigset_t pending;
-
-	if (was_stopped)
-		return true;
-	return sigpending(&pending) == 0 && (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
-}
 
 int deliver_lease_seconds(int expire_minutes)
 {
@@ -97,7 +78,7 @@ static enum result compose(void *context, size_t index, const char **text, size_
 	/* The process may have been stopped for a while. */
 	if (clock_boot_ms() >= run->at_hand->deadline_ms)
 		return RESULT_UNAVAILABLE;
-	memcpy(request.id, mail->id, sizeof request.id);
+	memcpy(request.id, mail->id, sizeof(request.id));
 	result = message_build(run->deliver->composer, &request, run->text, MESSAGE_BYTES, length);
 	*text = run->text;
 	return result;
@@ -105,23 +86,9 @@ static enum result compose(void *context, size_t index, const char **text, size_
 
 static bool goes_on(void *context)
 {
-	(void)context;
-	return !is_stopped();
-}
+	struct run *run = context;
 
-static const char *outcome_text(enum outbox_outcome outcome)
-{
-	switch (outcome) {
-	case OUTBOX_SENT:
-		return "sent";
-	case OUTBOX_RETRY:
-		return "retry";
-	case OUTBOX_FAILED:
-		return "failed";
-	case OUTBOX_RELEASE:
-		return "release";
-	}
-	return "retry";
+	return !loop_is_stopping(run->loop);
 }
 
 static enum outbox_outcome outcome_of(enum smtp_outcome outcome)
@@ -151,7 +118,7 @@ static void log_attempt(const struct outbox_mail *mail, const struct smtp_mail *
 		return;
 	smtp_reply_mask(&reply, mail->recipient);
 	token_id_write(mail->id, id);
-	log_event(level, "mail", LOG_TEXT("id", id), LOG_TEXT("outcome", outcome_text(mail->outcome)),
+	log_event(level, "mail", LOG_TEXT("id", id), LOG_TEXT("outcome", outbox_outcome_name(mail->outcome)),
 		  LOG_TEXT("to", log_mask_address(mail->recipient, address)), LOG_TEXT("relay", job->relay),
 		  LOG_NUMBER("code", reply.code), LOG_TEXT("reply", reply.text), LOG_NUMBER("attempt", mail->attempts),
 		  LOG_NUMBER("delay_ms", job->finished_ms - mail->created_ms),
@@ -167,7 +134,7 @@ static void take_outcome(struct outbox_mail *mail, struct smtp_mail *job)
 	mail->reply = job->reply;
 	smtp_reply_mask(&mail->reply, mail->code);
 	if (mail->outcome == OUTBOX_RETRY)
-		mail->retry_seconds = deliver_backoff_seconds(mail->attempts, secret_uniform);
+		mail->retry_seconds = deliver_backoff_seconds(mail->attempts, process_uniform);
 	log_attempt(mail, job);
 }
 
@@ -193,8 +160,8 @@ static void send_all(struct run *run)
 		run->mail_of[run->jobs] = &batch->mails[i];
 		run->job[run->jobs++] = (struct smtp_mail){.recipient = batch->mails[i].recipient};
 	}
-	if (run->jobs > 0 && !is_stopped())
-		result = smtp_send_mails(run->deliver->mail, run->job, run->jobs, &source, run->at_hand->deadline_ms);
+	if (run->jobs > 0 && !loop_is_stopping(run->loop))
+		result = smtp_send_mails(run->deliver->smtp, run->job, run->jobs, &source, run->at_hand->deadline_ms);
 	run->pause_ms = result == RESULT_OK ? 0 : next_pause_ms(run->pause_ms);
 	for (size_t i = 0; i < run->jobs; i++)
 		take_outcome(run->mail_of[i], &run->job[i]);
@@ -204,18 +171,19 @@ static void send_all(struct run *run)
 
 /* --- The loop --- */
 
-static void sleep_ms(const struct run *run, int ms)
-{
-	struct timespec timeout = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
-
-	if (!is_stopped())
-		(void)ppoll(NULL, 0, &timeout, &run->awake);
-}
-
 static void report_lost(size_t lost)
 {
 	if (lost > 0)
 		log_event(LOG_WARNING, "lease_lost", LOG_NUMBER("mails", (long long)lost));
+}
+
+/* A moment between two tries; a request to stop does not shorten it, since there is still something to record. */
+static void pause_settling(struct run *run)
+{
+	uint64_t until_ms = clock_ms() + SETTLE_AGAIN_MS;
+
+	for (uint64_t now_ms; (now_ms = clock_ms()) < until_ms;)
+		(void)loop_round(run->loop, (int)(until_ms - now_ms));
 }
 
 /* Records the outcomes, if need be again and again: while the database is away, nobody else can claim them either, and
@@ -231,7 +199,7 @@ static void settle(struct run *run, struct outbox_batch *batch)
 		if (result == RESULT_OK)
 			result = outbox_settle(run->outbox, batch, &lost);
 		report_lost(lost);
-		if (is_stopped() && give_up_ms == 0)
+		if (loop_stop_count(run->loop) > 0 && give_up_ms == 0)
 			give_up_ms = clock_boot_ms() + SETTLE_AT_EXIT_MS;
 		if (result == RESULT_OK || result == RESULT_FAULT) {
 			outbox_batch_wipe(batch);
@@ -239,7 +207,7 @@ static void settle(struct run *run, struct outbox_batch *batch)
 			log_event(LOG_ERROR, "settle_failed", LOG_NUMBER("mails", (long long)batch->count));
 			outbox_batch_wipe(batch);
 		} else {
-			(void)poll(NULL, 0, SETTLE_AGAIN_MS);
+			pause_settling(run);
 		}
 	}
 }
@@ -334,13 +302,15 @@ static enum result deliver_some(struct run *run)
 
 static bool allocate(struct run *run)
 {
-	run->outbox = outbox_new(run->deliver->config->database_url, &run->deliver->secret->mail_open);
-	run->job = calloc(run->max, sizeof *run->job);
-	run->mail_of = calloc(run->max, sizeof *run->mail_of);
+	run->loop = loop_new();
+	if (run->loop != NULL)
+		run->outbox = outbox_new(run->loop, run->deliver->settings->database_url, run->deliver->keys);
+	run->job = calloc(run->max, sizeof(*run->job));
+	run->mail_of = calloc(run->max, sizeof(*run->mail_of));
 	run->text = malloc(MESSAGE_BYTES);
 	for (size_t i = 0; i < 2; i++) {
 		run->claim[i].batch.size = run->max;
-		run->claim[i].batch.mails = calloc(run->max, sizeof *run->claim[i].batch.mails);
+		run->claim[i].batch.mails = calloc(run->max, sizeof(*run->claim[i].batch.mails));
 	}
 	run->at_hand = &run->claim[0];
 	return run->outbox != NULL && run->job != NULL && run->mail_of != NULL && run->text != NULL &&
@@ -350,6 +320,7 @@ static bool allocate(struct run *run)
 static void release(struct run *run)
 {
 	outbox_free(run->outbox);
+	loop_free(run->loop);
 	free(run->job);
 	free((void *)run->mail_of);
 	free(run->text);
@@ -357,37 +328,25 @@ static void release(struct run *run)
 		free(run->claim[i].batch.mails);
 }
 
-static void watch_signals(struct run *run)
-{
-	const struct sigaction action = {.sa_handler = on_stop};
-
-	(void)sigaction(SIGTERM, &action, NULL);
-	(void)sigaction(SIGINT, &action, NULL);
-	(void)sigprocmask(SIG_SETMASK, NULL, &run->awake);
-	(void)sigdelset(&run->awake, SIGTERM);
-	(void)sigdelset(&run->awake, SIGINT);
-}
-
 int deliver_run(const struct deliver *deliver)
 {
 	struct run run = {.deliver = deliver,
-			  .max = (size_t)deliver->config->messages_per_session,
-			  .lease_seconds = deliver_lease_seconds(deliver->config->expire_minutes)};
+			  .max = (size_t)deliver->settings->messages_per_session,
+			  .lease_seconds = deliver_lease_seconds(deliver->settings->expire_minutes)};
 	int status = EXIT_FAILURE;
 
 	if (!allocate(&run)) {
 		log_event(LOG_ERROR, "start_failed", LOG_TEXT("reason", "out of memory"));
 		goto out;
 	}
-	watch_signals(&run);
-	while (!is_stopped()) {
+	while (!loop_is_stopping(run.loop)) {
 		enum result result = deliver_some(&run);
 
-		if (result == RESULT_LIMITED && !is_stopped()) {
-			outbox_wait(run.outbox, POLL_MS, &run.awake);
+		if (result == RESULT_LIMITED) {
+			outbox_wait(run.outbox, POLL_MS);
 		} else if (result != RESULT_OK || run.pause_ms > 0) {
 			settle_all(&run);
-			sleep_ms(&run, result != RESULT_OK ? POLL_MS : run.pause_ms);
+			loop_sleep(run.loop, result != RESULT_OK ? POLL_MS : run.pause_ms);
 		}
 	}
 	settle_all(&run);

@@ -2,20 +2,20 @@
 #ifndef OTP_DELIVER_H
 #define OTP_DELIVER_H
 
-#include "base/config.h"
-#include "base/secret.h"
 #include "mail/message.h"
 #include "mail/smtp_send.h"
+#include "otp/keys.h"
+#include "otp/settings.h"
 
 /* What a delivery process works with; made by the parent before it forks. */
 struct deliver {
-	const struct config *config;
-	const struct secret *secret;
+	const struct settings *settings;
+	const struct key_ring *keys; /* that codes are opened with */
 	struct message_composer *composer;
-	struct smtp_send *mail;
+	struct smtp_send *smtp;
 };
 
-/* Works until SIGTERM or SIGINT, which must be blocked: finishes the mail at hand, settles, gives back what it has not
+/* Works until SIGTERM or SIGINT: finishes the mail at hand, settles, gives back what it has not
    begun. Returns the exit status. */
 int deliver_run(const struct deliver *deliver);
 

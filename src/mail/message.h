@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/result.h"
+#include "otp/sender.h"
 #include "otp/token.h"
 
 #define MESSAGE_BYTES 131072U /* no message is longer; message_composer_new makes sure of it */
@@ -16,23 +17,19 @@ struct message_composer;
 struct message_settings {
 	const char *app_name;
 	const char *subject; /* may hold {{app_name}} */
-	const char *from;    /* "a@b", "Name <a@b>" or "\"Name\" <a@b>" */
+	const struct sender *from;
 	const char *template_dir;
 };
 
-/* Checks the settings, reads the templates and tries each with the longest values. RESULT_INVALID: refused; each reason
-   is an event in the log that names the setting or the file and line. */
+/* Reads the templates and tries each with the longest values. RESULT_INVALID: refused; each reason is a complaint that
+   names the setting or the file and line. */
 OTP_MUST_CHECK enum result message_composer_new(struct message_composer **composer,
 						const struct message_settings *settings);
 void message_composer_free(struct message_composer *composer);
 
-/* The address for MAIL FROM, and its domain, both in ASCII. */
-const char *message_sender(const struct message_composer *composer);
-const char *message_sender_domain(const struct message_composer *composer);
-
 struct message_request {
 	unsigned char id[TOKEN_ID_BYTES];
-	const char *recipient; /* address.recipient of address_parse */
+	const char *recipient; /* as address_is_recipient has it */
 	const char *code;      /* secret */
 	const char *locale;    /* untrusted or NULL */
 	int64_t created_ms;    /* since 1970 */

@@ -1,4 +1,4 @@
-/* outbox.c: the queue of mails in the database: claims, settlements, and the sweep of what has expired. */
+/* outbox.c: the queue of mails in the database: claims under a lease, and settlements of what became of them. */
 #include "mail/outbox.h"
 
 #include <stdlib.h>
@@ -8,17 +8,18 @@
 #include "db/db_wait.h"
 #include "otp/seal.h"
 
+#define CONNECT_MS 5000
 #define RETRY_UNREADABLE_SECONDS 60
 
 struct outbox {
 	struct db *db;
 	struct db_params *params;
-	const struct secret_keys *keys;
-	struct seal_opener opener[SECRET_KEYS_MAX]; /* of each key */
+	const struct key_ring *keys;
+	struct seal_opener opener[KEY_RING_MAX]; /* of each key */
 	struct db_call exchange;
 };
 
-enum { EXCHANGE, SETTLE, SWEEP, SWEEP_QUOTA };
+enum { EXCHANGE, SETTLE };
 
 /* Columns of EXCHANGE. */
 enum { LOST, ID, LEASE, RECIPIENT, LOCALE, SEALED, MAIL_KEY, CREATED_MS, EXPIRES_MS, ATTEMPTS };
@@ -31,8 +32,6 @@ static const struct db_statement statements[] = {
 	 " from (select count(*)::integer as lost from otp.settle_mail($1, $2, $3, $4, $5) where not settled) s"
 	 " left join lateral otp.claim_mail(case when lost >= 0 then $6::integer end, $7) on true"},
     [SETTLE] = {"settle_mail", "select count(*)::integer from otp.settle_mail($1, $2, $3, $4, $5) where not settled"},
-    [SWEEP] = {"sweep", "select deleted, last from otp.sweep($1, $2, $3, $4)"},
-    [SWEEP_QUOTA] = {"sweep_quota", "select deleted, next_block::integer from otp.sweep_quota($1::integer, $2)"},
     {NULL, NULL},
 };
 
@@ -43,9 +42,14 @@ static const char *const outcome_name[] = {
     [OUTBOX_RELEASE] = "release",
 };
 
-struct outbox *outbox_new(const char *database_url, const struct secret_keys *keys)
+const char *outbox_outcome_name(enum outbox_outcome outcome)
 {
-	struct outbox *outbox = calloc(1, sizeof *outbox);
+	return outcome_name[outcome];
+}
+
+struct outbox *outbox_new(struct loop *loop, const char *database_url, const struct key_ring *keys)
+{
+	struct outbox *outbox = calloc(1, sizeof(*outbox));
 
 	if (outbox == NULL)
 		return NULL;
@@ -53,7 +57,7 @@ struct outbox *outbox_new(const char *database_url, const struct secret_keys *ke
 	for (size_t i = 0; i < keys->count; i++)
 		seal_opener_init(&outbox->opener[i], keys->key[i]);
 	outbox->params = db_params_new();
-	outbox->db = db_new(database_url, "otp-worker", statements);
+	outbox->db = db_new(loop, database_url, "otp-worker", statements);
 	if (outbox->params == NULL || outbox->db == NULL) {
 		outbox_free(outbox);
 		return NULL;
@@ -70,50 +74,28 @@ void outbox_free(struct outbox *outbox)
 		db_free(outbox->db);
 	if (outbox->params != NULL)
 		db_params_free(outbox->params);
-	for (size_t i = 0; i < SECRET_KEYS_MAX; i++)
+	for (size_t i = 0; i < KEY_RING_MAX; i++)
 		seal_opener_wipe(&outbox->opener[i]);
 	free(outbox);
 }
 
 enum result outbox_connect(struct outbox *outbox)
 {
-	return db_connect(outbox->db);
+	return db_connect(outbox->db, CONNECT_MS);
 }
 
-void outbox_wait(struct outbox *outbox, int timeout_ms, const sigset_t *mask)
+void outbox_wait(struct outbox *outbox, int timeout_ms)
 {
-	(void)db_wait_notify(outbox->db, timeout_ms, mask);
+	db_wait_notification(outbox->db, timeout_ms);
 }
 
 void outbox_batch_wipe(struct outbox_batch *batch)
 {
-	explicit_bzero(batch->mails, batch->count * sizeof *batch->mails);
+	explicit_bzero(batch->mails, batch->count * sizeof(*batch->mails));
 	batch->count = 0;
 }
 
 /* --- Claims --- */
-
-static enum result copy_bytes(const struct db_rows *rows, size_t row, int column, unsigned char *out, size_t size)
-{
-	size_t length = 0;
-	const unsigned char *bytes = db_get_bytes(rows, row, column, &length);
-
-	if (length != size)
-		return RESULT_FAULT;
-	memcpy(out, bytes, size);
-	return RESULT_OK;
-}
-
-static bool copy_text(const struct db_rows *rows, size_t row, int column, char *out, size_t size)
-{
-	const char *text = db_get_text(rows, row, column);
-	size_t length = strlen(text);
-
-	if (length >= size)
-		return false;
-	memcpy(out, text, length + 1);
-	return true;
-}
 
 /* Opens the code with the key of that number. Our own words say why it cannot be. */
 static enum result open_code(struct outbox *outbox, struct outbox_mail *mail, int key, const unsigned char *sealed,
@@ -141,17 +123,17 @@ static void log_unsendable(const struct outbox_mail *mail)
 }
 
 /* The parts that may be wrong in a single row: such a mail gets its outcome here. */
-static void read_content(struct outbox *outbox, const struct db_rows *rows, size_t row, int key,
+static void read_content(struct outbox *outbox, const struct pg_result *rows, size_t row, int key,
 			 struct outbox_mail *mail)
 {
 	size_t length = 0;
 	const unsigned char *sealed = db_get_bytes(rows, row, SEALED, &length);
 
-	if (!copy_text(rows, row, LOCALE, mail->locale, sizeof mail->locale))
+	if (db_copy_text(rows, row, LOCALE, mail->locale, sizeof(mail->locale)) != RESULT_OK)
 		mail->locale[0] = '\0';
 	/* What is mailed is what was counted: nothing is parsed anew. libesmtp filters nothing, so what is no such
 	   address does not reach it, however it got into the table. */
-	if (!copy_text(rows, row, RECIPIENT, mail->recipient, sizeof mail->recipient) ||
+	if (db_copy_text(rows, row, RECIPIENT, mail->recipient, sizeof(mail->recipient)) != RESULT_OK ||
 	    !address_is_recipient(mail->recipient)) {
 		mail->outcome = OUTBOX_FAILED;
 		smtp_reply_say(&mail->reply, "the address cannot be mailed");
@@ -167,14 +149,14 @@ static void read_content(struct outbox *outbox, const struct db_rows *rows, size
 		log_unsendable(mail);
 }
 
-static enum result read_mail(struct outbox *outbox, const struct db_rows *rows, size_t row, struct outbox_mail *mail)
+static enum result read_mail(struct outbox *outbox, const struct pg_result *rows, size_t row, struct outbox_mail *mail)
 {
 	int32_t attempts = 0;
 	int32_t key = 0;
 
-	memset(mail, 0, sizeof *mail);
-	if (copy_bytes(rows, row, ID, mail->id, sizeof mail->id) != RESULT_OK ||
-	    copy_bytes(rows, row, LEASE, mail->lease, sizeof mail->lease) != RESULT_OK ||
+	memset(mail, 0, sizeof(*mail));
+	if (db_copy_bytes(rows, row, ID, mail->id, sizeof(mail->id)) != RESULT_OK ||
+	    db_copy_bytes(rows, row, LEASE, mail->lease, sizeof(mail->lease)) != RESULT_OK ||
 	    db_get_bigint(rows, row, CREATED_MS, &mail->created_ms) != RESULT_OK ||
 	    db_get_bigint(rows, row, EXPIRES_MS, &mail->expires_ms) != RESULT_OK ||
 	    db_get_int(rows, row, ATTEMPTS, &attempts) != RESULT_OK ||
@@ -194,11 +176,11 @@ static void encode_settlement(struct db_params *params, const struct outbox_batc
 	db_params_reset(params);
 	db_array_begin(params, DB_UUID);
 	for (size_t i = 0; i < batch->count; i++)
-		db_array_bytes(params, mails[i].id, sizeof mails[i].id);
+		db_array_bytes(params, mails[i].id, sizeof(mails[i].id));
 	db_array_end(params);
 	db_array_begin(params, DB_UUID);
 	for (size_t i = 0; i < batch->count; i++)
-		db_array_bytes(params, mails[i].lease, sizeof mails[i].lease);
+		db_array_bytes(params, mails[i].lease, sizeof(mails[i].lease));
 	db_array_end(params);
 	db_array_begin(params, DB_TEXT);
 	for (size_t i = 0; i < batch->count; i++)
@@ -216,7 +198,7 @@ static void encode_settlement(struct db_params *params, const struct outbox_batc
 
 enum result outbox_settle(struct outbox *outbox, const struct outbox_batch *batch, size_t *lost)
 {
-	struct db_rows *rows = NULL;
+	struct pg_result *rows = NULL;
 	int32_t unsettled = 0;
 	enum result result;
 
@@ -242,7 +224,7 @@ enum result outbox_exchange_begin(struct outbox *outbox, const struct outbox_bat
 
 enum result outbox_exchange_end(struct outbox *outbox, struct outbox_batch *batch, size_t *lost)
 {
-	struct db_rows *rows = NULL;
+	struct pg_result *rows = NULL;
 	int32_t unsettled = 0;
 	enum result result = db_call_end(&outbox->exchange, &rows);
 	size_t found;
@@ -261,56 +243,5 @@ enum result outbox_exchange_end(struct outbox *outbox, struct outbox_batch *batc
 	if (result != RESULT_OK)
 		outbox_batch_wipe(batch);
 	db_rows_free(rows);
-	return result;
-}
-
-/* --- The sweep --- */
-
-enum result outbox_sweep(struct outbox *outbox, struct outbox_sweep *sweep, int retention_seconds, int lifetime_seconds,
-			 int batch, bool *ended)
-{
-	struct db_rows *rows = NULL;
-	int32_t deleted = 0;
-	enum result result;
-
-	db_params_reset(outbox->params);
-	db_add_uuid(outbox->params, sweep->after);
-	db_add_int(outbox->params, retention_seconds);
-	db_add_int(outbox->params, lifetime_seconds);
-	db_add_int(outbox->params, batch);
-	result = db_call(outbox->db, SWEEP, outbox->params, &rows);
-	if (result != RESULT_OK)
-		return result;
-	result = db_get_int(rows, 0, 0, &deleted);
-	if (result == RESULT_OK && db_is_null(rows, 0, 1))
-		*ended = true;
-	else if (result == RESULT_OK)
-		result = copy_bytes(rows, 0, 1, sweep->after, sizeof sweep->after);
-	db_rows_free(rows);
-	sweep->deleted += deleted;
-	return result;
-}
-
-enum result outbox_sweep_quota(struct outbox *outbox, struct outbox_sweep *sweep, int blocks)
-{
-	struct db_rows *rows = NULL;
-	int32_t deleted = 0;
-	int32_t next = 0;
-	enum result result;
-
-	db_params_reset(outbox->params);
-	db_add_int(outbox->params, sweep->quota_block);
-	db_add_int(outbox->params, blocks);
-	result = db_call(outbox->db, SWEEP_QUOTA, outbox->params, &rows);
-	if (result != RESULT_OK)
-		return result;
-	result = db_get_int(rows, 0, 0, &deleted);
-	if (result == RESULT_OK)
-		result = db_get_int(rows, 0, 1, &next);
-	db_rows_free(rows);
-	if (result == RESULT_OK) {
-		sweep->quota_block = next;
-		sweep->quota_deleted += deleted;
-	}
 	return result;
 }

@@ -1,17 +1,17 @@
-/* outbox.h: the queue of mails in the database: claims, settlements, and the sweep of what has expired. */
+/* outbox.h: the queue of mails in the database: claims under a lease, and settlements of what became of them. */
 #ifndef OTP_OUTBOX_H
 #define OTP_OUTBOX_H
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/loop.h"
 #include "base/result.h"
-#include "base/secret.h"
 #include "mail/smtp_reply.h"
 #include "otp/address.h"
 #include "otp/code.h"
+#include "otp/keys.h"
 #include "otp/token.h"
 
 #define OUTBOX_LEASE_BYTES 16U
@@ -19,7 +19,9 @@
 
 struct outbox;
 
+/* The words of otp.settle_mail. */
 enum outbox_outcome { OUTBOX_SENT, OUTBOX_RETRY, OUTBOX_FAILED, OUTBOX_RELEASE };
+const char *outbox_outcome_name(enum outbox_outcome outcome);
 
 /* A mail under our lease. */
 struct outbox_mail {
@@ -33,7 +35,7 @@ struct outbox_mail {
 	int attempts; /* this one included */
 	bool is_sendable;
 
-	/* To be filled in before outbox_settle; set already if not sendable. */
+	/* To be filled in before it is settled; set already if not sendable. */
 	enum outbox_outcome outcome;
 	struct smtp_reply reply; /* text "": keeps the row's last one */
 	int retry_seconds;
@@ -50,14 +52,14 @@ struct outbox_batch {
 void outbox_batch_wipe(struct outbox_batch *batch);
 
 /* NULL: out of memory. keys: the worker's, used as long as the outbox lives. */
-struct outbox *outbox_new(const char *database_url, const struct secret_keys *keys);
+struct outbox *outbox_new(struct loop *loop, const char *database_url, const struct key_ring *keys);
 void outbox_free(struct outbox *outbox);
 
 /* Connects within 5 s, or RESULT_UNAVAILABLE. Does nothing on a live connection. */
 OTP_MUST_CHECK enum result outbox_connect(struct outbox *outbox);
 
 /* Records the outcomes in one statement; may be repeated. *lost: how many of them were not ours any more, because the
-   lease had ended and another claim came. Results as for db_call. */
+   lease had ended and another claim came. Results as for db_send. */
 OTP_MUST_CHECK enum result outbox_settle(struct outbox *outbox, const struct outbox_batch *batch, size_t *lost);
 
 /* Settles the batch and, in the same transaction, claims up to max mails that are due (0: none) under a lease of
@@ -72,22 +74,7 @@ OTP_MUST_CHECK enum result outbox_exchange_begin(struct outbox *outbox, const st
    outbox_settle. */
 OTP_MUST_CHECK enum result outbox_exchange_end(struct outbox *outbox, struct outbox_batch *batch, size_t *lost);
 
-/* Waits for mails to be queued (a hint), a signal in mask, or timeout_ms. */
-void outbox_wait(struct outbox *outbox, int timeout_ms, const sigset_t *mask);
-
-/* Where a sweep goes on. */
-struct outbox_sweep {
-	unsigned char after[TOKEN_ID_BYTES]; /* {0}: from the start */
-	int32_t quota_block;
-	int64_t deleted;       /* challenges */
-	int64_t quota_deleted; /* addresses that were sent nothing for a day */
-};
-
-/* Deletes one batch of challenges that expired more than retention ago, with their mails. *ended: none are left. */
-OTP_MUST_CHECK enum result outbox_sweep(struct outbox *outbox, struct outbox_sweep *sweep, int retention_seconds,
-					int lifetime_seconds, int batch, bool *ended);
-
-/* Looks through the next blocks of the quota table; wraps around. */
-OTP_MUST_CHECK enum result outbox_sweep_quota(struct outbox *outbox, struct outbox_sweep *sweep, int blocks);
+/* Waits until mails may have been queued (a hint), the program is to stop, or for timeout_ms. */
+void outbox_wait(struct outbox *outbox, int timeout_ms);
 
 #endif

@@ -18,7 +18,7 @@ enum smtp_outcome {
 
 /* One mail to send: recipient is the caller's, the rest is filled in by smtp_send_mails. */
 struct smtp_mail {
-	const char *recipient; /* ASCII, from address_parse */
+	const char *recipient; /* as address_is_recipient has it */
 	enum smtp_outcome outcome;
 	struct smtp_reply reply;
 	const char *relay;   /* "host:port", "" if none was reached; lives as long as the struct smtp_send */
@@ -28,7 +28,7 @@ struct smtp_mail {
 /* Where the texts come from, one at a time, so that few codes are in memory. */
 struct smtp_source {
 	void *context;
-	/* The text of job index, complete with headers and CRLF line ends; valid until the next call. */
+	/* The text of the mail of that index, complete with headers and CRLF line ends; valid until the next call. */
 	enum result (*compose)(void *context, size_t index, const char **text, size_t *length);
 	/* Is there time for one more? Asked before each but the first of a session. */
 	bool (*goes_on)(void *context);

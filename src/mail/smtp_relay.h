@@ -6,11 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/config.h"
 #include "base/result.h"
 #include "mail/smtp_tls.h"
+#include "otp/settings.h"
 
-#define SMTP_RELAYS_MAX 16U
 #define SMTP_RELAY_COOL_DOWN_MS 30000U
 
 struct smtp_relay {
@@ -23,17 +22,17 @@ struct smtp_relay {
 
 struct smtp_relays {
 	size_t count;
-	struct smtp_relay relay[SMTP_RELAYS_MAX];
+	struct smtp_relay relay[SETTINGS_RELAYS_MAX];
 };
 
-/* Reads SMTP_RELAYS, SMTP_TLS and SMTP_CA_FILE. RESULT_INVALID: refused and logged, naming the setting. Free it in any
-   case. */
-OTP_MUST_CHECK enum result smtp_relays_read(struct smtp_relays *relays, const struct config *config);
-void smtp_relays_free(struct smtp_relays *relays);
+/* Prepares the relays of the settings, reading SMTP_CA_FILE. RESULT_INVALID: refused, with a complaint. Close them in
+   any case. */
+OTP_MUST_CHECK enum result smtp_relays_open(struct smtp_relays *relays, const struct settings *settings);
+void smtp_relays_close(struct smtp_relays *relays);
 
 /* The first relay in order of preference that was not tried yet, those that failed lately after the others; NULL: all
    were tried. */
-struct smtp_relay *smtp_relays_choose(struct smtp_relays *relays, const bool tried[static SMTP_RELAYS_MAX],
+struct smtp_relay *smtp_relays_choose(struct smtp_relays *relays, const bool was_tried[static SETTINGS_RELAYS_MAX],
 				      uint64_t now_ms);
 
 #endif

@@ -8,7 +8,7 @@
 /* Line ends and runs of blanks become one space, other bytes that are not printable ASCII a '?'. */
 static void append_clean(struct smtp_reply *reply, size_t used, const char *text)
 {
-	for (; *text != '\0' && used < sizeof reply->text - 1; text++) {
+	for (; *text != '\0' && used < sizeof(reply->text) - 1; text++) {
 		bool blank = *text == ' ' || *text == '\r' || *text == '\n' || *text == '\t';
 
 		if (blank && (used == 0 || reply->text[used - 1] == ' '))
@@ -25,9 +25,9 @@ void smtp_reply_set(struct smtp_reply *reply, int code, const int enhanced[stati
 	char head[64];
 
 	if (enhanced[0] != 0)
-		(void)snprintf(head, sizeof head, "%d %d.%d.%d ", code, enhanced[0], enhanced[1], enhanced[2]);
+		(void)snprintf(head, sizeof(head), "%d %d.%d.%d ", code, enhanced[0], enhanced[1], enhanced[2]);
 	else
-		(void)snprintf(head, sizeof head, "%d ", code);
+		(void)snprintf(head, sizeof(head), "%d ", code);
 	reply->code = code;
 	memcpy(reply->text, head, strlen(head));
 	append_clean(reply, strlen(head), text);
@@ -43,7 +43,7 @@ void smtp_reply_mask(struct smtp_reply *reply, const char *secret)
 {
 	size_t length = strlen(secret);
 	size_t used = strlen(reply->text);
-	bool was_cut = used == sizeof reply->text - 1;
+	bool was_cut = used == sizeof(reply->text) - 1;
 	char *found = reply->text;
 
 	while (length > 0 && (found = strcasestr(found, secret)) != NULL)

@@ -1,12 +1,10 @@
 /* smtp_session.c: one SMTP connection to one relay, through libesmtp. The only file that knows libesmtp.
 
    libesmtp runs a whole session in one call and leaves much to its caller, which explains the shape of this file:
-   - Its return value says nothing of delivery; what became of a mail is noted in its events, as they happen.
-   - The next mail is added only when the recipient of the one before was accepted, so that a session can end early.
-   - connect() has no timeout, and the others are per read: an interval timer interrupts the former and cuts the
-     connection at the deadline.
-   - It neither checks what was sent in the clear behind the answer to STARTTLS, nor tells whether a login worked: the
-     monitor callback watches for both.
+   - Its return value says nothing of delivery: what became of a mail is noted in its events, as they happen.
+   - The next mail is added when the recipient of the one before was accepted, so that a session can end early.
+   - connect() has no timeout, and the others are per read: a timer interrupts the former and cuts the connection.
+   - What was sent in the clear behind the answer to STARTTLS, and whether a login worked, the monitor callback watches.
    - What is left unread of a text is sent in front of the next one, in another person's mail. BDAT leaves some when a
      chunk is refused, so the relay's offer of it is hidden; and a connection on which a text was begun but not read to
      its end is cut before the next mail, whatever the reason. */
@@ -97,11 +95,11 @@ static void status_to_reply(struct smtp_reply *reply, const smtp_status_t *statu
 	smtp_reply_set(reply, status->code, enhanced, status->text != NULL ? status->text : "");
 }
 
-static void conclude(struct smtp_connection *session, struct smtp_mail *job, enum smtp_outcome outcome)
+static void conclude(struct smtp_connection *session, struct smtp_mail *mail, enum smtp_outcome outcome)
 {
-	job->outcome = outcome;
-	job->relay = session->relay->name;
-	job->finished_ms = clock_wall_ms();
+	mail->outcome = outcome;
+	mail->relay = session->relay->name;
+	mail->finished_ms = clock_wall_ms();
 }
 
 /* libesmtp's reader: rewind (length NULL), the text, its end. errno decides whether the end is a failure. */
@@ -127,7 +125,7 @@ static const char *on_read(void **unused, int *length, void *context)
 	letter->given = true;
 	if (session->source->compose(session->source->context, session->first + letter->index, &text, &size) !=
 	    RESULT_OK) {
-		smtp_reply_say(&session->jobs[letter->index].reply, "the mail could not be made");
+		smtp_reply_say(&session->mails[letter->index].reply, "the mail could not be made");
 		errno = EIO; /* makes libesmtp drop the connection, the only way to take back DATA */
 		return NULL;
 	}
@@ -150,8 +148,8 @@ static void add_next(struct smtp_connection *session)
 	*letter = (struct letter){.session = session, .index = session->added};
 	message = smtp_add_message(session->smtp);
 	if (message == NULL || !smtp_set_messagecb(message, on_read, letter) ||
-	    !smtp_set_reverse_path(message, session->sender->address) ||
-	    smtp_add_recipient(message, session->jobs[session->added].recipient) == NULL)
+	    !smtp_set_reverse_path(message, session->identity->address) ||
+	    smtp_add_recipient(message, session->mails[session->added].recipient) == NULL)
 		return; /* out of memory; a message without a recipient is passed over */
 	session->added++;
 }
@@ -163,7 +161,7 @@ static int find_socket(int lowest, int port)
 {
 	for (int fd = lowest; fd < lowest + 16; fd++) {
 		struct sockaddr_in6 peer = {.sin6_family = AF_UNSPEC};
-		socklen_t length = sizeof peer;
+		socklen_t length = sizeof(peer);
 
 		/* The port is at the same place in both families. */
 		if (getpeername(fd, (struct sockaddr *)&peer, &length) == 0 &&
@@ -184,7 +182,7 @@ static void on_connect(struct smtp_connection *session)
 	set_timer(now < session->deadline_ms ? (long)(session->deadline_ms - now) : 1, 1000);
 	/* A mail is several small writes: Nagle's algorithm would hold back the last one for 40 ms. */
 	if (live_socket >= 0)
-		(void)setsockopt(live_socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+		(void)setsockopt(live_socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
 static void on_mail_status(struct smtp_connection *session, smtp_message_t message)
@@ -204,30 +202,30 @@ static void on_mail_status(struct smtp_connection *session, smtp_message_t messa
 
 static void on_recipient_status(struct smtp_connection *session, smtp_recipient_t recipient)
 {
-	struct smtp_mail *job = &session->jobs[session->answered - 1];
-	bool can_judge = session->sender->user[0] == '\0' || session->is_logged_in;
+	struct smtp_mail *mail = &session->mails[session->answered - 1];
+	bool can_judge = session->identity->user[0] == '\0' || session->is_logged_in;
 
-	status_to_reply(&job->reply, smtp_recipient_status(recipient));
-	if (smtp_reply_is_positive(&job->reply))
+	status_to_reply(&mail->reply, smtp_recipient_status(recipient));
+	if (smtp_reply_is_positive(&mail->reply))
 		add_next(session);
-	else if (can_judge && smtp_reply_refuses_recipient(&job->reply))
-		conclude(session, job, SMTP_FAILED);
+	else if (can_judge && smtp_reply_refuses_recipient(&mail->reply))
+		conclude(session, mail, SMTP_FAILED);
 	else
-		conclude(session, job, SMTP_RETRY);
+		conclude(session, mail, SMTP_RETRY);
 }
 
 static void on_message_status(struct smtp_connection *session, smtp_message_t message)
 {
-	struct smtp_mail *job = &session->jobs[session->answered - 1];
+	struct smtp_mail *mail = &session->mails[session->answered - 1];
 	const smtp_status_t *status = smtp_message_transfer_status(message);
 
-	if (job->outcome == SMTP_UNTRIED) {
+	if (mail->outcome == SMTP_UNTRIED) {
 		if (status->code != 0)
-			status_to_reply(&job->reply, status);
+			status_to_reply(&mail->reply, status);
 		else
-			smtp_reply_say(&job->reply, connection_lost);
-		conclude(session, job,
-			 session->text_ended && smtp_reply_is_positive(&job->reply) ? SMTP_SENT : SMTP_RETRY);
+			smtp_reply_say(&mail->reply, connection_lost);
+		conclude(session, mail,
+			 session->text_ended && smtp_reply_is_positive(&mail->reply) ? SMTP_SENT : SMTP_RETRY);
 	}
 	/* libesmtp would send the rest at the head of the next mail. */
 	if (session->letter[session->answered - 1].given && !session->text_ended)
@@ -299,7 +297,7 @@ static void on_refusal(struct smtp_connection *session, const char *bytes, int l
 
 	if (length < 4 || bytes[1] < '0' || bytes[1] > '9' || bytes[2] < '0' || bytes[2] > '9')
 		return;
-	(void)snprintf(text, sizeof text, "%.*s", length - 4, bytes + 4);
+	(void)snprintf(text, sizeof(text), "%.*s", length - 4, bytes + 4);
 	smtp_reply_set(&session->heard, (bytes[0] - '0') * 100 + (bytes[1] - '0') * 10 + bytes[2] - '0', no_triplet,
 		       text);
 }
@@ -363,7 +361,7 @@ static bool set_up(struct smtp_connection *session, auth_context_t login)
 	smtp_session_t smtp = session->smtp;
 
 	if (!smtp_set_server(smtp, session->relay->name) ||
-	    !smtp_set_hostname(smtp, strrchr(session->sender->address, '@') + 1) || !set_timeouts(smtp) ||
+	    !smtp_set_hostname(smtp, strrchr(session->identity->address, '@') + 1) || !set_timeouts(smtp) ||
 	    !smtp_set_eventcb(smtp, on_event, session) || !smtp_set_monitorcb(smtp, on_bytes, session, 0))
 		return false;
 	if (session->relay->tls != NULL && (!smtp_starttls_enable(smtp, Starttls_REQUIRED) ||
@@ -371,7 +369,7 @@ static bool set_up(struct smtp_connection *session, auth_context_t login)
 		return false;
 	if (login != NULL &&
 	    (!auth_set_mechanism_flags(login, AUTH_PLUGIN_PLAIN, 0) ||
-	     !auth_set_interact_cb(login, on_login, (void *)session->sender) || !smtp_auth_set_context(smtp, login)))
+	     !auth_set_interact_cb(login, on_login, (void *)session->identity) || !smtp_auth_set_context(smtp, login)))
 		return false;
 	add_next(session);
 	return session->added == 1;
@@ -416,7 +414,7 @@ static void find_reason(struct smtp_connection *session)
 	} else if (session->reason.text[0] != '\0') {
 		session->is_our_fault = session->is_our_fault || session->reason.code == 0;
 	} else if (failure[0] != '\0') {
-		(void)snprintf(text, sizeof text, "TLS: %s", failure);
+		(void)snprintf(text, sizeof(text), "TLS: %s", failure);
 		smtp_reply_say(&session->reason, text);
 		session->is_our_fault = true;
 	} else if (!session->was_connected && error == -EINTR) {
@@ -424,7 +422,7 @@ static void find_reason(struct smtp_connection *session)
 	} else if (session->was_connected) {
 		smtp_reply_say(&session->reason, connection_lost);
 	} else {
-		const char *known = smtp_strerror(error, text, sizeof text);
+		const char *known = smtp_strerror(error, text, sizeof(text));
 
 		smtp_reply_say(&session->reason, known != NULL && known[0] != '\0' ? known : "connect: failed");
 	}
@@ -433,13 +431,13 @@ static void find_reason(struct smtp_connection *session)
 /* The mail that was under way when the session ended, if any: nobody can tell whether it was taken. */
 static void find_lost(struct smtp_connection *session)
 {
-	struct smtp_mail *job = session->answered == 0 ? NULL : &session->jobs[session->answered - 1];
+	struct smtp_mail *mail = session->answered == 0 ? NULL : &session->mails[session->answered - 1];
 
-	if (job == NULL || job->outcome != SMTP_UNTRIED || session->reason.text[0] != '\0')
+	if (mail == NULL || mail->outcome != SMTP_UNTRIED || session->reason.text[0] != '\0')
 		return;
-	if (job->reply.text[0] == '\0' || smtp_reply_is_positive(&job->reply))
-		smtp_reply_say(&job->reply, connection_lost);
-	conclude(session, job, SMTP_RETRY);
+	if (mail->reply.text[0] == '\0' || smtp_reply_is_positive(&mail->reply))
+		smtp_reply_say(&mail->reply, connection_lost);
+	conclude(session, mail, SMTP_RETRY);
 }
 
 static void report(struct smtp_connection *session)
@@ -450,7 +448,7 @@ static void report(struct smtp_connection *session)
 		log_event(session->is_our_fault ? LOG_ERROR : LOG_WARNING,
 			  session->is_our_fault ? "smtp_misconfigured" : "smtp_relay_unusable",
 			  LOG_TEXT("relay", relay), LOG_TEXT("reason", session->reason.text));
-	else if (session->sender->user[0] != '\0' && !session->is_logged_in && !session->relay->login_warned) {
+	else if (session->identity->user[0] != '\0' && !session->is_logged_in && !session->relay->login_warned) {
 		session->relay->login_warned = true;
 		log_event(LOG_WARNING, "smtp_login_not_accepted", LOG_TEXT("relay", relay));
 	}
@@ -458,11 +456,11 @@ static void report(struct smtp_connection *session)
 
 enum result smtp_session_run(struct smtp_connection *session)
 {
-	bool needs_login = session->sender->user[0] != '\0';
+	bool needs_login = session->identity->user[0] != '\0';
 	auth_context_t login = needs_login ? auth_create_context() : NULL;
 	enum result result = RESULT_FAULT;
 
-	session->letter = calloc(session->count, sizeof *session->letter);
+	session->letter = calloc(session->count, sizeof(*session->letter));
 	session->smtp = smtp_create_session();
 	if (session->smtp == NULL || session->letter == NULL || (needs_login && login == NULL) ||
 	    !set_up(session, login)) {

@@ -9,6 +9,7 @@
 #include "mail/smtp_mail.h"
 #include "mail/smtp_offers.h"
 #include "mail/smtp_relay.h"
+#include "otp/address.h"
 
 struct letter;
 struct smtp_session;
@@ -17,18 +18,18 @@ struct smtp_session;
 struct smtp_identity {
 	const char *user; /* "": no login */
 	char password[1024];
-	char address[320]; /* for MAIL FROM; its domain greets */
+	char address[ADDRESS_MAX + 1]; /* for MAIL FROM; its domain greets */
 };
 
-/* One connection. Jobs are numbered from 0 within it. */
+/* One connection. Its mails are numbered from 0. */
 struct smtp_connection {
 	/* For the caller to fill in. */
-	const struct smtp_identity *sender;
+	const struct smtp_identity *identity;
 	struct smtp_relay *relay;
-	struct smtp_mail *jobs;
+	struct smtp_mail *mails;
 	size_t count;
 	const struct smtp_source *source;
-	size_t first; /* the source's number of jobs[0] */
+	size_t first; /* the source's number of mails[0] */
 	uint64_t deadline_ms;
 	uint64_t last_start_ms; /* no mail is begun after this */
 
@@ -40,7 +41,7 @@ struct smtp_connection {
 	int lowest_fd;
 	bool was_connected;
 	bool accepted;      /* a MAIL was answered with 2xx: the relay can be used */
-	bool is_our_fault;  /* TLS, login or configuration, not the relay's mood */
+	bool is_our_fault;  /* TLS, login or configuration, not a passing state of the relay */
 	bool text_ended;    /* the text of the mail under way was read to its end */
 	bool awaits_tls;    /* STARTTLS was sent */
 	bool is_logging_in; /* AUTH was sent */
@@ -55,9 +56,9 @@ struct smtp_connection {
 OTP_MUST_CHECK enum result smtp_session_prepare(void);
 void smtp_session_release(void);
 
-/* Runs the session. Jobs in front get an outcome, in order; the others stay SMTP_UNTRIED. RESULT_OK: the relay could be
-   used, and at least one job has an outcome. RESULT_UNAVAILABLE: it could not, the reason is kept and logged, no job
-   has an outcome. RESULT_FAULT: out of memory. */
+/* Runs the session. Mails in front get an outcome, in order; the others stay SMTP_UNTRIED. RESULT_OK: the relay could
+   be used, and at least one mail has an outcome. RESULT_UNAVAILABLE: it could not, the reason is kept and logged, no
+   mail has an outcome. RESULT_FAULT: out of memory. */
 OTP_MUST_CHECK enum result smtp_session_run(struct smtp_connection *session);
 
 #endif

@@ -72,10 +72,10 @@ static bool set_rules(struct smtp_tls *tls, const char *ca_file)
 
 struct smtp_tls *smtp_tls_new(const char *host, const char *ca_file)
 {
-	struct smtp_tls *tls = calloc(1, sizeof *tls);
+	struct smtp_tls *tls = calloc(1, sizeof(*tls));
 	struct in_addr address;
 
-	if (tls == NULL || strlen(host) >= sizeof tls->host)
+	if (tls == NULL || strlen(host) >= sizeof(tls->host))
 		goto refuse;
 	memcpy(tls->host, host, strlen(host) + 1);
 	tls->is_name = inet_pton(AF_INET, host, &address) != 1;

@@ -10,7 +10,7 @@
 #include <strings.h>
 #include <unistd.h>
 
-#include "base/log.h"
+#include "base/complaint.h"
 #include "base/utf8.h"
 
 #define PIECES_MAX 64U
@@ -40,32 +40,15 @@ static const char *const value_name[TEMPLATE_VALUES] = {
 #define BIT(value) (1U << (value))
 #define ALL_VALUES (BIT(TEMPLATE_VALUES) - 1U)
 
-static void complain(const char *file, size_t line, const char *reason)
+/* line 0: the file as a whole. */
+static void refuse(const char *file, size_t line, const char *reason)
 {
-	log_event(LOG_ERROR, "template_invalid", LOG_TEXT("file", file), LOG_NUMBER("line", (long long)line),
-		  LOG_TEXT("reason", reason));
-}
+	char place[4200];
 
-bool template_is_clean(const char *text, size_t length, bool lines, size_t *bad)
-{
-	size_t step;
-
-	for (size_t i = 0; i < length; i += step) {
-		unsigned char byte = (unsigned char)text[i];
-		bool control = byte < 0x20 || byte == 0x7F;
-
-		step = utf8_length(text + i, length - i);
-		if (step == 2 && byte == 0xC2 && (unsigned char)text[i + 1] < 0xA0)
-			control = true;
-		if (lines && (byte == '\n' || byte == '\t'))
-			control = false;
-		if (step == 0 || control) {
-			if (bad != NULL)
-				*bad = i;
-			return false;
-		}
-	}
-	return true;
+	(void)snprintf(place, sizeof(place), "%s:%zu", file, line);
+	if (line == 0)
+		place[strlen(place) - 2] = '\0';
+	complain(place, "%s", reason);
 }
 
 static size_t line_of(const char *text, size_t offset)
@@ -122,24 +105,24 @@ static const char *split(struct template *template, unsigned allowed, unsigned r
 static struct template *parse(const char *name, char *source, size_t length, bool lines, unsigned allowed,
 			      unsigned required)
 {
-	struct template *template = calloc(1, sizeof *template);
+	struct template *template = calloc(1, sizeof(*template));
 	const char *reason;
 	const char *where;
 	size_t bad = 0;
 
 	if (template == NULL) {
 		free(source);
-		complain(name, 0, "out of memory");
+		refuse(name, 0, "out of memory");
 		return NULL;
 	}
 	template->source = source;
-	if (!template_is_clean(source, length, lines, &bad)) {
-		complain(name, line_of(source, bad), "not UTF-8 text, or a control character");
+	if (!utf8_is_text(source, length, lines ? "\n\t" : "", &bad)) {
+		refuse(name, line_of(source, bad), "not UTF-8 text, or a control character");
 		goto refuse;
 	}
 	reason = split(template, allowed, required, &where);
 	if (reason != NULL) {
-		complain(name, line_of(source, (size_t)(where - source)), reason);
+		refuse(name, line_of(source, (size_t)(where - source)), reason);
 		goto refuse;
 	}
 	return template;
@@ -153,7 +136,7 @@ struct template *template_parse_line(const char *name, const char *line)
 	char *source = strdup(line);
 
 	if (source == NULL) {
-		complain(name, 0, "out of memory");
+		refuse(name, 0, "out of memory");
 		return NULL;
 	}
 	return parse(name, source, strlen(source), false, BIT(TEMPLATE_APP_NAME), 0);
@@ -218,17 +201,17 @@ static enum result load_file(struct template **template, const char *dir, const 
 	char path[4096];
 	size_t length = 0;
 	char *source;
-	int wrote = snprintf(path, sizeof path, "%s/%s/%s", dir, locale, name);
+	int wrote = snprintf(path, sizeof(path), "%s/%s/%s", dir, locale, name);
 
-	if (wrote < 0 || (size_t)wrote >= sizeof path) {
-		complain(dir, 0, "path too long");
+	if (wrote < 0 || (size_t)wrote >= sizeof(path)) {
+		refuse(dir, 0, "path too long");
 		return RESULT_INVALID;
 	}
 	source = read_file(path, &length);
 	if (source == NULL) {
 		if (optional && errno == ENOENT)
 			return RESULT_OK;
-		complain(path, 0, strerror(errno));
+		refuse(path, 0, strerror(errno));
 		return RESULT_INVALID;
 	}
 	if (subject && length > 0 && source[length - 1] == '\n')
@@ -289,7 +272,7 @@ static enum result load_folders(struct templates *templates, const char *dir, DI
 
 		if (!is_language_tag(entry->d_name) || entry->d_type == DT_REG)
 			continue;
-		grown = realloc(templates->set, (templates->count + 1) * sizeof *grown);
+		grown = realloc(templates->set, (templates->count + 1) * sizeof(*grown));
 		if (grown == NULL)
 			return RESULT_FAULT;
 		templates->set = grown;
@@ -310,15 +293,15 @@ enum result templates_load(struct templates *templates, const char *dir)
 	if (folder == NULL) {
 		char reason[128];
 
-		(void)snprintf(reason, sizeof reason, "%s: set TEMPLATE_DIR to the folder of templates",
+		(void)snprintf(reason, sizeof(reason), "%s: set TEMPLATE_DIR to the folder of templates",
 			       strerror(errno));
-		complain(dir, 0, reason);
+		refuse(dir, 0, reason);
 		return RESULT_INVALID;
 	}
 	result = load_folders(&loaded, dir, folder);
 	closedir(folder);
 	if (result == RESULT_OK && find_set(&loaded, TEMPLATE_DEFAULT, strlen(TEMPLATE_DEFAULT)) == NULL) {
-		complain(dir, 0, "there is no folder " TEMPLATE_DEFAULT);
+		refuse(dir, 0, "there is no folder " TEMPLATE_DEFAULT);
 		result = RESULT_INVALID;
 	}
 	if (result == RESULT_OK)
@@ -339,9 +322,9 @@ void templates_free(struct templates *templates)
 const struct template_set *templates_choose(const struct templates *templates, const char *locale)
 {
 	char tag[TEMPLATE_LOCALE_BYTES];
-	size_t length = locale == NULL ? 0 : strnlen(locale, sizeof tag);
+	size_t length = locale == NULL ? 0 : strnlen(locale, sizeof(tag));
 
-	if (length == sizeof tag)
+	if (length == sizeof(tag))
 		length = 0;
 	for (size_t i = 0; i < length; i++)
 		tag[i] = locale[i] == '_' ? '-' : locale[i];
@@ -375,43 +358,30 @@ static const char *entity(char byte)
 	}
 }
 
-/* Appends bytes at *used; false: no room left for them and a NUL. */
-static bool append(char *out, size_t size, size_t *used, const char *bytes, size_t count)
+static void put_escaped(struct text *out, const char *value)
 {
-	if (count >= size - *used)
-		return false;
-	memcpy(out + *used, bytes, count);
-	*used += count;
-	return true;
-}
-
-static bool append_value(char *out, size_t size, size_t *used, const char *value, bool escape)
-{
-	if (!escape)
-		return append(out, size, used, value, strlen(value));
 	for (; *value != '\0'; value++) {
 		const char *instead = entity(*value);
 
-		if (!append(out, size, used, instead == NULL ? value : instead, instead == NULL ? 1 : strlen(instead)))
-			return false;
+		if (instead != NULL)
+			text_put(out, instead);
+		else
+			text_put_bytes(out, value, 1);
 	}
-	return true;
 }
 
-enum result template_fill(const struct template *template, const char *const values[TEMPLATE_VALUES], bool escape,
-			  char *out, size_t size, size_t *length)
+void template_fill(const struct template *template, const char *const values[TEMPLATE_VALUES], bool escape,
+		   struct text *out)
 {
-	size_t used = 0;
-
 	for (size_t i = 0; i < template->count; i++) {
 		const struct piece *piece = &template->piece[i];
 
-		if (!append(out, size, &used, piece->text, piece->length))
-			return RESULT_FAULT;
-		if (piece->value != NO_VALUE && !append_value(out, size, &used, values[piece->value], escape))
-			return RESULT_FAULT;
+		text_put_bytes(out, piece->text, piece->length);
+		if (piece->value == NO_VALUE)
+			continue;
+		if (escape)
+			put_escaped(out, values[piece->value]);
+		else
+			text_put(out, values[piece->value]);
 	}
-	out[used] = '\0';
-	*length = used;
-	return RESULT_OK;
 }

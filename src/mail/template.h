@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "base/result.h"
+#include "base/text.h"
 
 #define TEMPLATE_FILE_MAX 16384U  /* bytes of one file */
 #define TEMPLATE_DEFAULT "en"     /* the language that must exist */
@@ -31,8 +32,8 @@ struct templates {
 };
 
 /* Reads every folder of dir whose name is a language tag. RESULT_INVALID: something is wrong with a file (missing, too
-   large, not UTF-8, a control byte, an unknown placeholder, no {{code}}, no folder "en"); each such file is one event
-   in the log with its line. */
+   large, not UTF-8, a control byte, an unknown placeholder, no {{code}}, no folder "en"); each is complained of
+   with its line. */
 OTP_MUST_CHECK enum result templates_load(struct templates *templates, const char *dir);
 void templates_free(struct templates *templates);
 
@@ -40,17 +41,13 @@ void templates_free(struct templates *templates);
    '_' for '-' do not matter. locale: untrusted or NULL. */
 const struct template_set *templates_choose(const struct templates *templates, const char *locale);
 
-/* Parses one line of a setting, such as EMAIL_SUBJECT, where only {{app_name}} is allowed; name is for the log.
-   NULL: refused and logged. Free with template_free. */
+/* Parses one line of a setting, such as EMAIL_SUBJECT, where only {{app_name}} is allowed; name is for complaints.
+   NULL: refused. Free with template_free. */
 struct template *template_parse_line(const char *name, const char *line);
 void template_free(struct template *template);
 
-/* Fills the placeholders into out (size includes the NUL). escape: HTML-escape the values. RESULT_FAULT: no room. */
-OTP_MUST_CHECK enum result template_fill(const struct template *template, const char *const values[TEMPLATE_VALUES],
-					 bool escape, char *out, size_t size, size_t *length);
-
-/* Is this UTF-8 without control characters (C0, DEL, C1)? Tabs and line feeds pass if lines is true. bad (or NULL) gets
-   the offset of the first offence. */
-bool template_is_clean(const char *text, size_t length, bool lines, size_t *bad);
+/* Fills the placeholders, adding to out. escape: HTML-escape the values. */
+void template_fill(const struct template *template, const char *const values[TEMPLATE_VALUES], bool escape,
+		   struct text *out);
 
 #endif

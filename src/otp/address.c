@@ -79,6 +79,7 @@ static bool has_ace_prefix(const char *label, size_t length)
 static size_t count_characters(const char *text, size_t length)
 {
 	size_t count = 0;
+
 	for (size_t i = 0; i < length; i++)
 		count += ((unsigned char)text[i] & 0xC0) != 0x80;
 	return count;
@@ -91,6 +92,17 @@ static enum result idn_result(int code)
 	return code == IDN2_MALLOC ? RESULT_FAULT : RESULT_INVALID;
 }
 
+/* Copies an A-label in lower case; false if it is none. */
+static bool lower_ace(char out[static LABEL_MAX + 1], const char *label)
+{
+	size_t length = strlen(label);
+
+	if (!is_label(label, length) || !has_ace_prefix(label, length))
+		return false;
+	lower_copy(out, label, length);
+	return true;
+}
+
 /* Writes the A-label of a label that is not plain ASCII, or that claims to be an A-label itself. The mapping of UTS 46
    may change case, but no more than that: not drop an invisible character, not turn a full-width letter, an ideographic
    full stop or a ligature into what looks different from what was typed. Hence the same number of characters there and
@@ -100,21 +112,19 @@ static enum result convert_label(char out[static LABEL_MAX + 1], const char *lab
 	char typed[LABEL_MAX * 4 + 1], ascii[LABEL_MAX + 1];
 	uint8_t *converted = NULL;
 	char *shown = NULL;
-	enum result result = RESULT_INVALID;
-	if (length >= sizeof typed || !utf8_is_valid(label, length))
+	bool claims_ace = is_ascii(label, length);
+	enum result result;
+
+	if (length >= sizeof(typed) || !utf8_is_valid(label, length))
 		return RESULT_INVALID;
 	memcpy(typed, label, length);
 	typed[length] = '\0';
-	bool claims_ace = is_ascii(label, length);
 	result = idn_result(idn2_lookup_u8((const uint8_t *)typed, &converted, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL));
 	if (result != RESULT_OK)
 		goto out;
-	const char *found = (const char *)converted;
-	size_t found_length = strlen(found);
 	result = RESULT_INVALID;
-	if (!is_label(found, found_length) || !has_ace_prefix(found, found_length))
+	if (!lower_ace(ascii, (const char *)converted))
 		goto out;
-	lower_copy(ascii, found, found_length);
 	result = idn_result(idn2_to_unicode_8z8z(ascii, &shown, 0));
 	if (result != RESULT_OK)
 		goto out;
@@ -122,7 +132,7 @@ static enum result convert_label(char out[static LABEL_MAX + 1], const char *lab
 	if (claims_ace ? is_ascii(shown, strlen(shown)) || strcasecmp(typed, ascii) != 0
 		       : count_characters(shown, strlen(shown)) != count_characters(typed, length))
 		goto out;
-	memcpy(out, ascii, found_length + 1);
+	memcpy(out, ascii, strlen(ascii) + 1);
 	result = RESULT_OK;
 out:
 	idn2_free(converted);
@@ -149,27 +159,28 @@ static bool is_numeric(const char *text)
 /* Writes the domain in lower-case A-labels: at least two, the last not a number, as an address of IPv4 ends in one. */
 static enum result read_domain(char out[static DOMAIN_MAX + 1], const char *domain, size_t length)
 {
+	const char *end = domain + length;
 	char label[LABEL_MAX + 1] = "";
 	size_t used = 0, labels = 0;
-	for (const char *end = domain + length, *start = domain;; labels++) {
-		const char *dot = memchr(start, '.', (size_t)(end - start));
-		size_t span = (size_t)((dot != NULL ? dot : end) - start);
-		enum result result = read_label(label, start, span);
+
+	for (const char *start = domain, *dot; start != NULL; start = dot != NULL ? dot + 1 : NULL, labels++) {
+		enum result result;
+		size_t label_length;
+
+		dot = memchr(start, '.', (size_t)(end - start));
+		result = read_label(label, start, (size_t)((dot != NULL ? dot : end) - start));
 		if (result != RESULT_OK)
 			return result;
-		size_t label_length = strlen(label);
+		label_length = strlen(label);
 		if (used + label_length + (labels > 0) > DOMAIN_MAX)
 			return RESULT_INVALID;
 		if (labels > 0)
 			out[used++] = '.';
 		memcpy(out + used, label, label_length);
 		used += label_length;
-		if (dot == NULL)
-			break;
-		start = dot + 1;
 	}
 	out[used] = '\0';
-	return labels > 0 && !is_numeric(label) ? RESULT_OK : RESULT_INVALID;
+	return labels > 1 && !is_numeric(label) ? RESULT_OK : RESULT_INVALID;
 }
 
 /* No byte that ends a text, a line or a word somewhere below may take part in what follows: every function gets a
@@ -186,33 +197,17 @@ static bool is_one_word(const char *text, size_t length)
 static size_t untagged_length(const char *local, size_t length)
 {
 	const char *plus = memchr(local, '+', length);
+
 	return plus == NULL || plus == local ? length : (size_t)(plus - local);
 }
 
-enum result address_parse(struct address *address, const char *text, size_t length)
+/* Fills the three spellings, all of which fit. */
+static void write_spellings(struct address *address, const char *text, size_t length, const char *domain)
 {
-	char domain[DOMAIN_MAX + 1];
-	while (length > 0 && (text[0] == ' ' || text[0] == '\t')) {
-		text++;
-		length--;
-	}
-	while (length > 0 && (text[length - 1] == ' ' || text[length - 1] == '\t'))
-		length--;
-	if (length >= sizeof address->given || !is_one_word(text, length))
-		return RESULT_INVALID;
-	const char *at = memchr(text, '@', length);
-	if (at == NULL)
-		return RESULT_INVALID;
-	size_t local_length = (size_t)(at - text);
-	if (!is_local(text, local_length))
-		return RESULT_INVALID;
-	enum result result = read_domain(domain, at + 1, length - local_length - 1);
-	if (result != RESULT_OK)
-		return result;
-	size_t domain_length = strlen(domain);
-	if (local_length + 1 + domain_length > ADDRESS_MAX)
-		return RESULT_INVALID;
+	size_t local_length = (size_t)((const char *)memchr(text, '@', length) - text);
 	size_t untagged = untagged_length(text, local_length);
+	size_t domain_length = strlen(domain);
+
 	memcpy(address->given, text, length);
 	address->given[length] = '\0';
 	memcpy(address->recipient, text, local_length + 1);
@@ -220,11 +215,39 @@ enum result address_parse(struct address *address, const char *text, size_t leng
 	lower_copy(address->mailbox, text, untagged);
 	address->mailbox[untagged] = '@';
 	memcpy(address->mailbox + untagged + 1, domain, domain_length + 1);
+}
+
+enum result address_parse(struct address *address, const char *text, size_t length)
+{
+	char domain[DOMAIN_MAX + 1];
+	size_t local_length;
+	enum result result;
+	const char *at;
+
+	while (length > 0 && (text[0] == ' ' || text[0] == '\t')) {
+		text++;
+		length--;
+	}
+	while (length > 0 && (text[length - 1] == ' ' || text[length - 1] == '\t'))
+		length--;
+	if (length >= sizeof(address->given) || !is_one_word(text, length))
+		return RESULT_INVALID;
+	at = memchr(text, '@', length);
+	if (at == NULL || !is_local(text, (size_t)(at - text)))
+		return RESULT_INVALID;
+	local_length = (size_t)(at - text);
+	result = read_domain(domain, at + 1, length - local_length - 1);
+	if (result != RESULT_OK)
+		return result;
+	if (local_length + 1 + strlen(domain) > ADDRESS_MAX)
+		return RESULT_INVALID;
+	write_spellings(address, text, length, domain);
 	return RESULT_OK;
 }
 
 bool address_is_recipient(const char *text)
 {
 	struct address address;
+
 	return address_parse(&address, text, strlen(text)) == RESULT_OK && strcmp(address.recipient, text) == 0;
 }

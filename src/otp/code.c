@@ -31,8 +31,10 @@ enum result code_read(char code[static CODE_MAX + 1], const char *text, size_t l
 	char digits[CODE_MAX + 1];
 	size_t count = 0;
 	enum result result = RESULT_INVALID;
+
 	for (size_t at = 0; at < length;) {
 		size_t filler = filler_length((const unsigned char *)text + at, length - at);
+
 		if (filler == 0) {
 			if (text[at] < '0' || text[at] > '9' || count == CODE_MAX)
 				goto out;
@@ -47,7 +49,7 @@ enum result code_read(char code[static CODE_MAX + 1], const char *text, size_t l
 		result = RESULT_OK;
 	}
 out:
-	sodium_memzero(digits, sizeof digits);
+	sodium_memzero(digits, sizeof(digits));
 	return result;
 }
 
@@ -55,11 +57,12 @@ void code_mac(unsigned char mac[static CODE_MAC_BYTES], const unsigned char pepp
 	      const unsigned char token[static TOKEN_BYTES], const char *code)
 {
 	static const unsigned char context[] = "otpd code 1";
+
 	crypto_generichash_state state;
 	(void)crypto_generichash_init(&state, pepper, 32, CODE_MAC_BYTES);
-	(void)crypto_generichash_update(&state, context, sizeof context - 1);
+	(void)crypto_generichash_update(&state, context, sizeof(context) - 1);
 	(void)crypto_generichash_update(&state, token, TOKEN_BYTES);
 	(void)crypto_generichash_update(&state, (const unsigned char *)code, strlen(code));
 	(void)crypto_generichash_final(&state, mac, CODE_MAC_BYTES);
-	sodium_memzero(&state, sizeof state);
+	sodium_memzero(&state, sizeof(state));
 }

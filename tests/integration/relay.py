@@ -96,7 +96,7 @@ class Connection:
         if text == MUTE:
             return True
         self.say(text)
-        return text[0] in "23"
+        return text[0] in ("3" if verb == "DATA" else "23")
 
     def run(self):
         if not self.answer("CONNECT", None, "220 relay.test ESMTP"):

@@ -164,11 +164,11 @@ static void a10_invalid_addresses_are_refused(void **state)
 	(void)state;
 	for (size_t i = 0; i < COUNT(invalid); i++) {
 		struct address address, before;
-		memset(&address, 0x5A, sizeof address);
+		memset(&address, 0x5A, sizeof(address));
 		before = address;
 		if (parse(&address, invalid[i]) != RESULT_INVALID)
 			fail_msg("accepted: %s as %s", invalid[i], address.recipient);
-		assert_memory_equal(&address, &before, sizeof address);
+		assert_memory_equal(&address, &before, sizeof(address));
 	}
 }
 
@@ -178,8 +178,8 @@ static void refuse_a_tail(const char *domain)
 	for (int at_end = 0; at_end < 2; at_end++) {
 		struct address address;
 		char text[80];
-		int length = at_end ? snprintf(text, sizeof text, "user@%s%c.a17.example", domain, '\0')
-				    : snprintf(text, sizeof text, "user@a.%s%cx", domain, '\0');
+		int length = at_end ? snprintf(text, sizeof(text), "user@%s%c.a17.example", domain, '\0')
+				    : snprintf(text, sizeof(text), "user@a.%s%cx", domain, '\0');
 		assert_int_equal(address_parse(&address, text, (size_t)length), RESULT_INVALID);
 	}
 }
@@ -242,8 +242,8 @@ static void lengths_hold_at_both_ends(void **state)
 					 "deeeeeeeeeeffffffffffg"),
 			 RESULT_INVALID);
 	/* Long text, valid or not, is never read out of bounds. */
-	memset(text, 'a', sizeof text);
-	for (size_t length = 200; length < sizeof text; length++) {
+	memset(text, 'a', sizeof(text));
+	for (size_t length = 200; length < sizeof(text); length++) {
 		text[1] = '@';
 		text[length - 2] = '.';
 		assert_int_equal(address_parse(&address, text, length), RESULT_INVALID);
@@ -364,7 +364,7 @@ static void a10_mutated_addresses_are_refused_or_sound(void **state)
 		size_t length = strlen(seed);
 		memcpy(text, seed, length);
 		for (unsigned times = draw(4); times > 0; times--)
-			length = mutate(text, length, sizeof text);
+			length = mutate(text, length, sizeof(text));
 		enum result result = address_parse(&address, text, length);
 		if (result == RESULT_OK) {
 			accepted++;

@@ -13,8 +13,8 @@
 static struct batch_item make_item(unsigned key, uint64_t arrived_ms)
 {
 	struct batch_item item;
-	memset(&item, 0x5A, sizeof item); /* what batch_add must set itself */
-	memset(item.key, 0, sizeof item.key);
+	memset(&item, 0x5A, sizeof(item)); /* what batch_add must set itself */
+	memset(item.key, 0, sizeof(item.key));
 	item.key[BATCH_KEY_BYTES - 8] = (unsigned char)key;
 	item.key[0] = (unsigned char)(key >> 8);
 	item.arrived_ms = arrived_ms;
@@ -259,7 +259,7 @@ static void leave(struct model *model, size_t i)
 	assert_int_not_equal(model->where[i], OUT);
 	model->where[i] = OUT;
 	model->inside--;
-	memset(&model->items[i], 0x77, sizeof model->items[i]); /* its owner may reuse it at once */
+	memset(&model->items[i], 0x77, sizeof(model->items[i])); /* its owner may reuse it at once */
 }
 
 static void model_add(struct model *model)

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 #include <string.h>
 
-#include "base/secret.h"
+#include "base/process.h"
 #include "otp/code.h"
 
 #define CODES 1000000U
@@ -26,7 +26,7 @@ static void a1_a_code_is_a_padded_string_of_its_length(void **state)
 	(void)state;
 	for (size_t length = CODE_MIN; length <= CODE_MAX; length++) {
 		char code[CODE_MAX + 1];
-		memset(code, 'x', sizeof code);
+		memset(code, 'x', sizeof(code));
 		next_digit = 0;
 		code_make(code, length, counting);
 		assert_int_equal(last_bound, 10);
@@ -51,7 +51,7 @@ static void a1_a_million_codes_are_uniform(void **state)
 	static unsigned digits[6][10], head[1000], tail[1000], repeats[2];
 	char code[CODE_MAX + 1], last[CODE_MAX + 1] = "";
 	for (unsigned i = 0; i < CODES; i++) {
-		code_make(code, 6, secret_uniform);
+		code_make(code, 6, process_uniform);
 		unsigned number = 0;
 		for (size_t j = 0; j < 6; j++) {
 			digits[j][code[j] - '0']++;
@@ -60,7 +60,7 @@ static void a1_a_million_codes_are_uniform(void **state)
 		head[number / 1000]++;
 		tail[number % 1000]++;
 		repeats[strcmp(code, last) == 0]++;
-		memcpy(last, code, sizeof last);
+		memcpy(last, code, sizeof(last));
 	}
 	for (size_t j = 0; j < 6; j++)
 		assert_true(chi_square(digits[j], 10) < 62.0);
@@ -189,7 +189,7 @@ static void golden_mac(void **state)
 		token[i] = i;
 	}
 	code_mac(mac, pepper, token, "000123");
-	assert_memory_equal(mac, expected, sizeof mac);
+	assert_memory_equal(mac, expected, sizeof(mac));
 }
 
 static void a7_a_mac_depends_on_pepper_token_and_code(void **state)
@@ -200,26 +200,26 @@ static void a7_a_mac_depends_on_pepper_token_and_code(void **state)
 	for (size_t bit = 0; bit < 256; bit++) {
 		pepper[bit / 8] ^= (unsigned char)(1U << bit % 8);
 		code_mac(other, pepper, token, "123456");
-		assert_memory_not_equal(mac, other, sizeof mac);
+		assert_memory_not_equal(mac, other, sizeof(mac));
 		pepper[bit / 8] ^= (unsigned char)(1U << bit % 8);
 		token[bit / 8] ^= (unsigned char)(1U << bit % 8);
 		code_mac(other, pepper, token, "123456");
-		assert_memory_not_equal(mac, other, sizeof mac);
+		assert_memory_not_equal(mac, other, sizeof(mac));
 		token[bit / 8] ^= (unsigned char)(1U << bit % 8);
 	}
 	static const char *const codes[] = {"123457", "12345", "1234560", "0123456", "023456"};
-	for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
 		code_mac(other, pepper, token, codes[i]);
-		assert_memory_not_equal(mac, other, sizeof mac);
+		assert_memory_not_equal(mac, other, sizeof(mac));
 	}
 	code_mac(other, pepper, token, "123456");
-	assert_memory_equal(mac, other, sizeof mac);
+	assert_memory_equal(mac, other, sizeof(mac));
 }
 
 static int start(void **state)
 {
 	(void)state;
-	return (int)secret_start();
+	return (int)process_start();
 }
 
 int main(void)

@@ -34,8 +34,8 @@ static void test_reply_text(void **state)
 	assert_string_equal(reply.text, "550 5.1.1 <a@b> no such user ???[31m");
 	reply = reply_of(250, none, "");
 	assert_string_equal(reply.text, "250");
-	memset(lengthy, 'x', sizeof lengthy - 1);
-	lengthy[sizeof lengthy - 1] = '\0';
+	memset(lengthy, 'x', sizeof(lengthy) - 1);
+	lengthy[sizeof(lengthy) - 1] = '\0';
 	reply = reply_of(451, none, lengthy);
 	assert_int_equal(strlen(reply.text), SMTP_REPLY_BYTES - 1);
 	smtp_reply_say(&reply, "  our words\n");
@@ -65,7 +65,7 @@ static void test_reply_mask_at_the_cut_A12(void **state)
 
 	(void)state;
 	for (size_t left = 1; left <= 6; left++) {
-		memset(text, 'x', sizeof text);
+		memset(text, 'x', sizeof(text));
 		memcpy(text + SMTP_REPLY_BYTES - 1 - strlen("550 ") - left, "123456", strlen("123456") + 1);
 		reply = reply_of(550, none, text);
 		assert_int_equal(strlen(reply.text), SMTP_REPLY_BYTES - 1);
@@ -84,7 +84,7 @@ static void test_whose_fault(void **state)
 	struct smtp_reply reply;
 
 	(void)state;
-	for (size_t i = 0; i < sizeof final / sizeof final[0]; i++) {
+	for (size_t i = 0; i < sizeof(final) / sizeof(final[0]); i++) {
 		reply = reply_of(final[i], none, "text");
 		assert_true(smtp_reply_refuses_recipient(&reply));
 		reply = reply_of(final[i], unknown, "text");
@@ -95,7 +95,7 @@ static void test_whose_fault(void **state)
 		reply = reply_of(final[i], none, "5.7.1 relay access denied");
 		assert_false(smtp_reply_refuses_recipient(&reply));
 	}
-	for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) {
+	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++) {
 		reply = reply_of(ours[i], none, "text");
 		assert_false(smtp_reply_refuses_recipient(&reply));
 	}
@@ -108,7 +108,7 @@ static void test_positive(void **state)
 
 	(void)state;
 	assert_true(smtp_reply_is_positive(&reply));
-	for (size_t i = 0; i < sizeof no / sizeof no[0]; i++) {
+	for (size_t i = 0; i < sizeof(no) / sizeof(no[0]); i++) {
 		reply = reply_of(no[i], none, "ok");
 		assert_false(smtp_reply_is_positive(&reply));
 	}
@@ -156,7 +156,7 @@ static void test_backoff(void **state)
 static void test_relay_order(void **state)
 {
 	struct smtp_relays relays = {.count = 3};
-	bool tried[SMTP_RELAYS_MAX] = {false};
+	bool tried[SETTINGS_RELAYS_MAX] = {false};
 
 	(void)state;
 	assert_ptr_equal(smtp_relays_choose(&relays, tried, 1000), &relays.relay[0]);
@@ -168,7 +168,7 @@ static void test_relay_order(void **state)
 	assert_ptr_equal(smtp_relays_choose(&relays, tried, 1000), &relays.relay[0]);
 	tried[0] = true;
 	assert_null(smtp_relays_choose(&relays, tried, 1000));
-	memset(tried, 0, sizeof tried);
+	memset(tried, 0, sizeof(tried));
 	assert_ptr_equal(smtp_relays_choose(&relays, tried, 2000), &relays.relay[0]);
 }
 

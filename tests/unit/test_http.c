@@ -18,7 +18,7 @@ static void refusals_are_word_for_word(void **state)
 {
 	(void)state;
 	static const struct {
-		enum http_error error;
+		enum http_outcome error;
 		const char *status, *headers, *body;
 	} cases[] = {
 	    {HTTP_BAD_REQUEST, "400 Bad Request", "",
@@ -45,17 +45,17 @@ static void refusals_are_word_for_word(void **state)
 	    {HTTP_UNAVAILABLE, "503 Service Unavailable", "Retry-After: 7\r\n",
 	     "{\"message\":\"Error: Operation failed.\",\"error\":\"unavailable\"}"},
 	};
-	assert_int_equal(COUNT(cases), HTTP_ERRORS - 1); /* all but 405, which is below */
+	assert_int_equal(COUNT(cases), HTTP_OUTCOMES - 2); /* all but success and 405, which is below */
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		struct http_answer answer;
 		char expected[1024];
-		(void)snprintf(expected, sizeof expected,
+		(void)snprintf(expected, sizeof(expected),
 			       "Status: %s\r\nContent-Type: application/json; charset=utf-8\r\n%s\r\n%s\n",
 			       cases[i].status, cases[i].headers, cases[i].body);
 		http_refuse(&answer, cases[i].error, 7);
 		assert_string_equal(answer.text, expected);
 		assert_int_equal(answer.length, strlen(expected));
-		(void)snprintf(expected, sizeof expected, "\"error\":\"%s\"", http_error_slug(cases[i].error));
+		(void)snprintf(expected, sizeof(expected), "\"error\":\"%s\"", http_outcome_slug(cases[i].error));
 		assert_non_null(strstr(answer.text, expected));
 	}
 }
@@ -74,7 +74,7 @@ static void a_wrong_method_names_the_right_ones(void **state)
 static void a14_no_refusal_looks_like_success(void **state)
 {
 	(void)state;
-	for (enum http_error error = 0; error < HTTP_ERRORS; error++) {
+	for (enum http_outcome error = HTTP_OK + 1; error < HTTP_OUTCOMES; error++) {
 		struct http_answer answer;
 		http_refuse(&answer, error, 0);
 		assert_true(strncmp(answer.text, "Status: 4", 9) == 0 || strncmp(answer.text, "Status: 5", 9) == 0);
@@ -126,7 +126,7 @@ static void what_does_not_fit_or_is_no_utf8_is_a_fault(void **state)
 	struct http_answer answer;
 	static char text[HTTP_ANSWER_MAX + 1];
 	assert_int_equal(http_validated(&answer, "caf\xE9@example.com"), RESULT_FAULT);
-	memset(text, 'x', sizeof text - 1);
+	memset(text, 'x', sizeof(text) - 1);
 	assert_int_equal(http_validated(&answer, text), RESULT_FAULT);
 	assert_int_equal(http_content(&answer, "text/plain", text), RESULT_FAULT);
 	size_t headers = strlen("Status: 200 OK\r\nContent-Type: text/plain\r\n\r\n");
@@ -163,8 +163,8 @@ static void a_content_type_is_json_or_absent(void **state)
 static void assert_no_object(const char *body, size_t length)
 {
 	static char nothing;
-	struct http_json *const before = (struct http_json *)(void *)&nothing;
-	struct http_json *json = before;
+	struct json_t *const before = (struct json_t *)(void *)&nothing;
+	struct json_t *json = before;
 	if (http_parse(&json, body, length) != RESULT_INVALID)
 		fail_msg("accepted: %.*s", (int)length, body);
 	assert_ptr_equal(json, before);
@@ -207,11 +207,11 @@ static void a8_what_is_no_object_is_refused(void **state)
 	NO_OBJECT("{\"password\":\"1\",\"pass\\u0077ord\":\"2\"}");
 	NO_OBJECT("{\"x\":{\"a\":1,\"a\":2}}");
 	static char deep[16384];
-	memset(deep, '[', sizeof deep);
-	assert_no_object(deep, sizeof deep);
-	for (size_t i = 0; i + 5 <= sizeof deep; i += 5)
+	memset(deep, '[', sizeof(deep));
+	assert_no_object(deep, sizeof(deep));
+	for (size_t i = 0; i + 5 <= sizeof(deep); i += 5)
 		memcpy(deep + i, "{\"a\":", 5);
-	assert_no_object(deep, sizeof deep);
+	assert_no_object(deep, sizeof(deep));
 }
 
 static void a8_only_strings_count(void **state)
@@ -229,7 +229,7 @@ static void a8_only_strings_count(void **state)
 					     "{\"password \":\"123456\"}",
 					     "{\"\":\"123456\"}"};
 	for (size_t i = 0; i < COUNT(others); i++) {
-		struct http_json *json;
+		struct json_t *json;
 		size_t length = 77;
 		assert_int_equal(http_parse(&json, others[i], strlen(others[i])), RESULT_OK);
 		assert_null(http_string(json, "password", &length));
@@ -244,10 +244,10 @@ static void strings_are_read_with_their_length(void **state)
 	static const char body[] =
 	    " {\"a\":\"\",\"b\":\"1\\u00012\",\"c\":\"\\u00e9\\ud83d\\ude00\",\"unknown\":[1,{}],"
 	    "\"d\":\"\xC3\xA9\"}\r\n ";
-	struct http_json *json;
+	struct json_t *json;
 	size_t length;
 	const char *text;
-	assert_int_equal(http_parse(&json, body, sizeof body - 1), RESULT_OK);
+	assert_int_equal(http_parse(&json, body, sizeof(body) - 1), RESULT_OK);
 	text = http_string(json, "a", &length);
 	assert_non_null(text);
 	assert_int_equal(length, 0);
@@ -272,7 +272,7 @@ static void no_string_holds_a_nul(void **state)
 	static const char *const bodies[] = {"{\"email\":\"a@b.c\\u0000.d\"}", "{\"\\u0000\":1}",
 					     "{\"unread\":[\"\\u0000\"],\"email\":\"a@b.c\"}"};
 	for (size_t i = 0; i < COUNT(bodies); i++) {
-		struct http_json *json;
+		struct json_t *json;
 		assert_int_equal(http_parse(&json, bodies[i], strlen(bodies[i])), RESULT_INVALID);
 	}
 }
@@ -282,12 +282,12 @@ static void the_body_needs_no_end_mark(void **state)
 	(void)state;
 	/* Exactly as long as its bytes: a sanitizer sees any step beyond. */
 	static const char body[] = "{\"email\":\"a@b.c\"}";
-	for (size_t length = 0; length < sizeof body; length++) {
-		struct http_json *json;
+	for (size_t length = 0; length < sizeof(body); length++) {
+		struct json_t *json;
 		char *copy = test_malloc(length + (length == 0));
 		memcpy(copy, body, length);
 		enum result result = http_parse(&json, copy, length);
-		assert_int_equal(result, length == sizeof body - 1 ? RESULT_OK : RESULT_INVALID);
+		assert_int_equal(result, length == sizeof(body) - 1 ? RESULT_OK : RESULT_INVALID);
 		if (result == RESULT_OK)
 			http_json_free(json);
 		test_free(copy);
@@ -315,10 +315,10 @@ static void a8_mutated_bodies_are_refused_or_objects(void **state)
 		char body[128];
 		const char *seed = seeds[draw(COUNT(seeds))];
 		size_t length = strlen(seed);
-		struct http_json *json;
+		struct json_t *json;
 		memcpy(body, seed, length);
 		for (unsigned times = 1 + draw(4); times > 0; times--)
-			body[draw((unsigned)length)] = draw(2) != 0 ? bytes[draw(sizeof bytes - 1)] : (char)draw(256);
+			body[draw((unsigned)length)] = draw(2) != 0 ? bytes[draw(sizeof(bytes) - 1)] : (char)draw(256);
 		if (http_parse(&json, body, length) != RESULT_OK)
 			continue;
 		size_t text_length;

@@ -16,7 +16,7 @@
 #include "base/log.h"
 #include "base/utf8.h"
 
-#define TIME_BYTES (sizeof "{\"time\":\"2024-01-02T03:04:05.678Z\"" - 1)
+#define TIME_BYTES (sizeof("{\"time\":\"2024-01-02T03:04:05.678Z\"") - 1)
 
 static int reader = -1;
 static int real_stderr = -1;
@@ -48,7 +48,7 @@ static int release(void **state)
 static const char *next_line(void)
 {
 	static char line[8192];
-	ssize_t count = recv(reader, line, sizeof line - 1, MSG_DONTWAIT);
+	ssize_t count = recv(reader, line, sizeof(line) - 1, MSG_DONTWAIT);
 	line[count < 0 ? 0 : count] = '\0';
 	if (count > 0) {
 		assert_true(count <= 4096);
@@ -173,9 +173,9 @@ static void untrusted_text_is_escaped(void **state)
 	    {"\xED\xA0\x80", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"},
 	    {"\xF4\x90\x80\x80", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"},
 	};
-	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		char expected[256];
-		(void)snprintf(expected, sizeof expected, ",\"t\":\"%s\"}\n", cases[i].out);
+		(void)snprintf(expected, sizeof(expected), ",\"t\":\"%s\"}\n", cases[i].out);
 		log_event(LOG_INFO, "e", LOG_TEXT("t", cases[i].in));
 		const char *line = next_line();
 		assert_non_null(strstr(line, expected));
@@ -204,7 +204,7 @@ static void an_overlong_line_stays_valid_and_says_so(void **state)
 {
 	(void)state;
 	char hostile[513];
-	memset(hostile, '\x01', sizeof hostile - 1);
+	memset(hostile, '\x01', sizeof(hostile) - 1);
 	hostile[512] = '\0';
 	log_event(LOG_INFO, "e", LOG_TEXT("a", hostile), LOG_TEXT("b", hostile), LOG_TEXT("c", hostile),
 		  LOG_NUMBER("n", 1));
@@ -245,9 +245,9 @@ static void addresses_are_masked(void **state)
 	assert_string_equal(log_mask_address("a@b@c.d", out), "a***@c.d");
 	assert_string_equal(log_mask_address("\xC3\xA9\xC3\xA9@c.d", out), "***@c.d");
 	char long_address[600];
-	memset(long_address, 'x', sizeof long_address - 1);
+	memset(long_address, 'x', sizeof(long_address) - 1);
 	long_address[2] = '@';
-	long_address[sizeof long_address - 1] = '\0';
+	long_address[sizeof(long_address) - 1] = '\0';
 	assert_int_equal(strlen(log_mask_address(long_address, out)), LOG_MASKED_BYTES - 1);
 }
 
@@ -268,7 +268,7 @@ static void utf8_is_told_from_the_rest(void **state)
 					  "\xF5\x80\x80\x80",
 					  "\xE1\x80\xC0",
 					  "a\xFF"};
-	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		assert_false(utf8_is_valid(bad[i], strlen(bad[i])));
 	assert_int_equal(utf8_length("\xC3\xA9", 1), 0);
 }

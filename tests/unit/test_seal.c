@@ -8,7 +8,7 @@
 #include <sodium.h>
 #include <string.h>
 
-#include "base/secret.h"
+#include "base/process.h"
 #include "otp/seal.h"
 
 static unsigned char private_key[32], public_key[32];
@@ -18,8 +18,8 @@ static struct sealer sealer;
 static int make_keys(void **state)
 {
 	(void)state;
-	secret_random(private_key, sizeof private_key);
-	secret_random(id, sizeof id);
+	process_random(private_key, sizeof(private_key));
+	process_random(id, sizeof(id));
 	int failed = crypto_scalarmult_base(public_key, private_key);
 	sealer_init(&sealer, public_key);
 	return failed;
@@ -32,10 +32,10 @@ static void every_code_comes_back(void **state)
 		for (int i = 0; i < 50; i++) {
 			unsigned char sealed[SEAL_BYTES];
 			char code[CODE_MAX + 1], opened[CODE_MAX + 1];
-			code_make(code, length, secret_uniform);
-			secret_random(id, sizeof id);
+			code_make(code, length, process_uniform);
+			process_random(id, sizeof(id));
 			assert_int_equal(seal_code(&sealer, sealed, id, code, (uint64_t)i), RESULT_OK);
-			assert_int_equal(seal_open(opened, sealed, sizeof sealed, id, private_key), RESULT_OK);
+			assert_int_equal(seal_open(opened, sealed, sizeof(sealed), id, private_key), RESULT_OK);
 			assert_string_equal(opened, code);
 		}
 	}
@@ -53,16 +53,16 @@ static void an_opener_serves_many_senders(void **state)
 	for (size_t i = 0; i < SEAL_SENDERS + 2; i++)
 		sealer_init(&senders[i], public_key);
 	for (int i = 0; i < 500; i++) {
-		struct sealer *sender = &senders[secret_uniform(i < 250 ? SEAL_SENDERS : SEAL_SENDERS + 2)];
-		code_make(code, CODE_MAX, secret_uniform);
-		secret_random(id, sizeof id);
+		struct sealer *sender = &senders[process_uniform(i < 250 ? SEAL_SENDERS : SEAL_SENDERS + 2)];
+		code_make(code, CODE_MAX, process_uniform);
+		process_random(id, sizeof(id));
 		assert_int_equal(seal_code(sender, sealed, id, code, (uint64_t)i * 1000), RESULT_OK);
-		assert_int_equal(seal_opener_open(&opener, opened, zeros, sizeof zeros, id), RESULT_INVALID);
-		assert_int_equal(seal_opener_open(&opener, opened, sealed, sizeof sealed - 1, id), RESULT_INVALID);
-		assert_int_equal(seal_opener_open(&opener, opened, sealed, sizeof sealed, id), RESULT_OK);
+		assert_int_equal(seal_opener_open(&opener, opened, zeros, sizeof(zeros), id), RESULT_INVALID);
+		assert_int_equal(seal_opener_open(&opener, opened, sealed, sizeof(sealed) - 1, id), RESULT_INVALID);
+		assert_int_equal(seal_opener_open(&opener, opened, sealed, sizeof(sealed), id), RESULT_OK);
 		assert_string_equal(opened, code);
 		sealed[i % (int)SEAL_BYTES] ^= 1;
-		assert_int_equal(seal_opener_open(&opener, opened, sealed, sizeof sealed, id), RESULT_INVALID);
+		assert_int_equal(seal_opener_open(&opener, opened, sealed, sizeof(sealed), id), RESULT_INVALID);
 	}
 	seal_opener_wipe(&opener);
 }
@@ -75,12 +75,12 @@ static void a_golden_seal_opens(void **state)
 				  "fa5309dd6bd4b1de207cad4075a4cef0317a172751e1b5bc1421008923de0e61";
 	unsigned char sealed[SEAL_BYTES], key[32];
 	char code[CODE_MAX + 1];
-	assert_int_equal(sodium_hex2bin(sealed, sizeof sealed, hex, sizeof hex - 1, NULL, NULL, NULL), 0);
+	assert_int_equal(sodium_hex2bin(sealed, sizeof(sealed), hex, sizeof(hex) - 1, NULL, NULL, NULL), 0);
 	for (unsigned char i = 0; i < 32; i++)
 		key[i] = i;
 	for (unsigned char i = 0; i < TOKEN_ID_BYTES; i++)
 		id[i] = (unsigned char)(0xA0 + i);
-	assert_int_equal(seal_open(code, sealed, sizeof sealed, id, key), RESULT_OK);
+	assert_int_equal(seal_open(code, sealed, sizeof(sealed), id, key), RESULT_OK);
 	assert_string_equal(code, "012345");
 }
 
@@ -94,29 +94,29 @@ static void any_change_is_noticed(void **state)
 		if (bit == 255)
 			continue; /* X25519 ignores the top bit of a public key (RFC 7748) */
 		sealed[bit / 8] ^= (unsigned char)(1U << bit % 8);
-		assert_int_equal(seal_open(code, sealed, sizeof sealed, id, private_key), RESULT_INVALID);
+		assert_int_equal(seal_open(code, sealed, sizeof(sealed), id, private_key), RESULT_INVALID);
 		sealed[bit / 8] ^= (unsigned char)(1U << bit % 8);
 	}
 	for (size_t bit = 0; bit < TOKEN_ID_BYTES * 8; bit++) {
 		id[bit / 8] ^= (unsigned char)(1U << bit % 8);
-		assert_int_equal(seal_open(code, sealed, sizeof sealed, id, private_key), RESULT_INVALID);
+		assert_int_equal(seal_open(code, sealed, sizeof(sealed), id, private_key), RESULT_INVALID);
 		id[bit / 8] ^= (unsigned char)(1U << bit % 8);
 	}
 	for (size_t length = 0; length < SEAL_BYTES; length++)
 		assert_int_equal(seal_open(code, sealed, length, id, private_key), RESULT_INVALID);
 	assert_int_equal(seal_open(code, NULL, SEAL_BYTES, id, private_key), RESULT_INVALID);
 	assert_string_equal(code, "before");
-	assert_int_equal(seal_open(code, sealed, sizeof sealed, id, private_key), RESULT_OK);
+	assert_int_equal(seal_open(code, sealed, sizeof(sealed), id, private_key), RESULT_OK);
 }
 
 static void a_longer_seal_is_refused_even_if_well_made(void **state)
 {
 	(void)state;
 	static const unsigned char plain[20] = "123456";
-	for (size_t length = 0; length <= sizeof plain; length++) {
+	for (size_t length = 0; length <= sizeof(plain); length++) {
 		unsigned char sealed[SEAL_BYTES + 4], nonce[crypto_box_NONCEBYTES] = {0}, sender[32];
 		char code[CODE_MAX + 1];
-		memcpy(nonce, id, sizeof id);
+		memcpy(nonce, id, sizeof(id));
 		assert_int_equal(crypto_box_keypair(sealed, sender), 0);
 		assert_int_equal(crypto_box_easy(sealed + 32, plain, length, nonce, public_key, sender), 0);
 		assert_int_equal(seal_open(code, sealed, 48 + length, id, private_key),
@@ -130,10 +130,10 @@ static void another_key_opens_nothing(void **state)
 	unsigned char sealed[SEAL_BYTES], other[32];
 	char code[CODE_MAX + 1];
 	assert_int_equal(seal_code(&sealer, sealed, id, "123456", 0), RESULT_OK);
-	secret_random(other, sizeof other);
-	assert_int_equal(seal_open(code, sealed, sizeof sealed, id, other), RESULT_INVALID);
-	assert_int_equal(seal_open(code, sealed, sizeof sealed, id, sealer.shared), RESULT_INVALID);
-	assert_int_equal(seal_open(code, sealed, sizeof sealed, id, public_key), RESULT_INVALID);
+	process_random(other, sizeof(other));
+	assert_int_equal(seal_open(code, sealed, sizeof(sealed), id, other), RESULT_INVALID);
+	assert_int_equal(seal_open(code, sealed, sizeof(sealed), id, sealer.shared), RESULT_INVALID);
+	assert_int_equal(seal_open(code, sealed, sizeof(sealed), id, public_key), RESULT_INVALID);
 }
 
 static void what_is_no_code_is_refused_even_if_well_sealed(void **state)
@@ -141,14 +141,14 @@ static void what_is_no_code_is_refused_even_if_well_sealed(void **state)
 	(void)state;
 	static const char padded[][16] = {"12345a", "123", "1234567890123", "123456789012345", "123456\0 1",
 					  "-12345", ""};
-	for (size_t i = 0; i < sizeof padded / sizeof padded[0]; i++) {
+	for (size_t i = 0; i < sizeof(padded) / sizeof(padded[0]); i++) {
 		unsigned char sealed[SEAL_BYTES], nonce[crypto_box_NONCEBYTES] = {0}, sender[32];
 		char code[CODE_MAX + 1];
-		memcpy(nonce, id, sizeof id);
+		memcpy(nonce, id, sizeof(id));
 		assert_int_equal(crypto_box_keypair(sealed, sender), 0);
 		assert_int_equal(
 		    crypto_box_easy(sealed + 32, (const unsigned char *)padded[i], 16, nonce, public_key, sender), 0);
-		assert_int_equal(seal_open(code, sealed, sizeof sealed, id, private_key), RESULT_INVALID);
+		assert_int_equal(seal_open(code, sealed, sizeof(sealed), id, private_key), RESULT_INVALID);
 	}
 }
 
@@ -164,9 +164,9 @@ static void the_sender_is_renewed_every_minute(void **state)
 	assert_memory_not_equal(first + 32, second + 32, 32);
 	assert_int_equal(seal_code(&sealer, third, other_id, "123456", 61000), RESULT_OK);
 	assert_memory_not_equal(first, third, 32);
-	assert_int_equal(seal_open(code, first, sizeof first, id, private_key), RESULT_OK);
-	assert_int_equal(seal_open(code, second, sizeof second, other_id, private_key), RESULT_OK);
-	assert_int_equal(seal_open(code, third, sizeof third, other_id, private_key), RESULT_OK);
+	assert_int_equal(seal_open(code, first, sizeof(first), id, private_key), RESULT_OK);
+	assert_int_equal(seal_open(code, second, sizeof(second), other_id, private_key), RESULT_OK);
+	assert_int_equal(seal_open(code, third, sizeof(third), other_id, private_key), RESULT_OK);
 }
 
 static void a_wrong_recipient_or_code_is_a_fault(void **state)
@@ -174,13 +174,13 @@ static void a_wrong_recipient_or_code_is_a_fault(void **state)
 	(void)state;
 	unsigned char sealed[SEAL_BYTES], before[SEAL_BYTES];
 	static const unsigned char no_point[32]; /* of order 1: its shared key would be known to all */
-	memset(sealed, 0x11, sizeof sealed);
-	memcpy(before, sealed, sizeof sealed);
+	memset(sealed, 0x11, sizeof(sealed));
+	memcpy(before, sealed, sizeof(sealed));
 	assert_int_equal(seal_code(&sealer, sealed, id, "1234567890123", 0), RESULT_FAULT);
 	sealer_init(&sealer, no_point);
 	assert_int_equal(seal_code(&sealer, sealed, id, "123456", 0), RESULT_FAULT);
 	assert_int_equal(seal_code(&sealer, sealed, id, "123456", 1), RESULT_FAULT);
-	assert_memory_equal(sealed, before, sizeof sealed);
+	assert_memory_equal(sealed, before, sizeof(sealed));
 }
 
 static void wiping_leaves_nothing(void **state)
@@ -190,13 +190,13 @@ static void wiping_leaves_nothing(void **state)
 	static const struct sealer wiped;
 	assert_int_equal(seal_code(&sealer, sealed, id, "123456", 0), RESULT_OK);
 	sealer_wipe(&sealer);
-	assert_memory_equal(&sealer, &wiped, sizeof sealer);
+	assert_memory_equal(&sealer, &wiped, sizeof(sealer));
 }
 
 static int start(void **state)
 {
 	(void)state;
-	return (int)secret_start();
+	return (int)process_start();
 }
 
 int main(void)

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/secret.h"
+#include "base/process.h"
 #include "otp/token.h"
 
 static size_t asked_for; /* bytes drawn by fixed_random */
@@ -63,7 +63,7 @@ static void random_tokens_round_trip(void **state)
 	for (int i = 0; i < 10000; i++) {
 		unsigned char token[TOKEN_BYTES], read[TOKEN_BYTES];
 		char text[TOKEN_TEXT + 1];
-		secret_random(token, sizeof token);
+		process_random(token, sizeof(token));
 		token_write(token, text);
 		assert_int_equal(strlen(text), TOKEN_TEXT);
 		assert_int_equal(token_read(read, text, TOKEN_TEXT), RESULT_OK);
@@ -85,7 +85,7 @@ static void every_other_byte_is_refused_in_every_place(void **state)
 		for (int byte = 0; byte < 256; byte++) {
 			unsigned char token[TOKEN_BYTES];
 			char text[TOKEN_TEXT + 1];
-			memcpy(text, good, sizeof text);
+			memcpy(text, good, sizeof(text));
 			text[place] = (char)byte;
 			/* 43 characters are 258 bits: the last one may only leave two zero bits over. */
 			enum result expected = is_base64url(byte) ? RESULT_OK : RESULT_INVALID;
@@ -102,9 +102,9 @@ static void other_lengths_and_paddings_are_refused(void **state)
 	(void)state;
 	static const char text[] = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=AAAAAAAAAAAAAAAAAAAAAAA";
 	unsigned char token[TOKEN_BYTES], before[TOKEN_BYTES];
-	memset(token, 0x77, sizeof token);
-	memcpy(before, token, sizeof token);
-	for (size_t length = 0; length < sizeof text; length++)
+	memset(token, 0x77, sizeof(token));
+	memcpy(before, token, sizeof(token));
+	for (size_t length = 0; length < sizeof(text); length++)
 		if (length != TOKEN_TEXT)
 			assert_int_equal(token_read(token, text, length), RESULT_INVALID);
 	assert_int_equal(token_read(token, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHg=", TOKEN_TEXT), RESULT_INVALID);
@@ -112,7 +112,7 @@ static void other_lengths_and_paddings_are_refused(void **state)
 	assert_int_equal(token_read(token, " AECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", TOKEN_TEXT), RESULT_INVALID);
 	assert_int_equal(token_read(token, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\n", TOKEN_TEXT + 1),
 			 RESULT_INVALID);
-	assert_memory_equal(token, before, sizeof token);
+	assert_memory_equal(token, before, sizeof(token));
 }
 
 static int compare_ids(const void *a, const void *b)
@@ -124,16 +124,16 @@ static void a2_tokens_and_ids_never_repeat(void **state)
 {
 	(void)state;
 	enum { COUNT = 200000 };
-	unsigned char(*ids)[TOKEN_ID_BYTES] = malloc(sizeof *ids * COUNT);
+	unsigned char(*ids)[TOKEN_ID_BYTES] = malloc(sizeof(*ids) * COUNT);
 	assert_non_null(ids);
 	for (size_t i = 0; i < COUNT; i++) {
 		unsigned char token[TOKEN_BYTES];
-		token_make(token, 1700000000000ULL, secret_random); /* all in one millisecond */
+		token_make(token, 1700000000000ULL, process_random); /* all in one millisecond */
 		token_id(token, ids[i]);
 	}
-	qsort(ids, COUNT, sizeof *ids, compare_ids);
+	qsort(ids, COUNT, sizeof(*ids), compare_ids);
 	for (size_t i = 1; i < COUNT; i++)
-		assert_memory_not_equal(ids[i - 1], ids[i], sizeof *ids);
+		assert_memory_not_equal(ids[i - 1], ids[i], sizeof(*ids));
 	free(ids);
 }
 
@@ -141,7 +141,7 @@ static void a2_an_id_holds_the_time_but_no_other_byte_of_its_token(void **state)
 {
 	(void)state;
 	unsigned char token[TOKEN_BYTES], id[TOKEN_ID_BYTES], other[TOKEN_ID_BYTES];
-	token_make(token, 1700000000000ULL, secret_random);
+	token_make(token, 1700000000000ULL, process_random);
 	token_id(token, id);
 	assert_memory_equal(id, token, 6);
 	for (size_t at = 6; at + 4 <= TOKEN_ID_BYTES; at++)
@@ -160,10 +160,10 @@ static void ids_are_ordered_by_time(void **state)
 	(void)state;
 	unsigned char token[TOKEN_BYTES], earlier[TOKEN_ID_BYTES], later[TOKEN_ID_BYTES];
 	static const uint64_t times[] = {0, 255, 256, 65535, 1700000000000ULL, 1700000000001ULL, 0xFFFFFFFFFFFFULL};
-	for (size_t i = 1; i < sizeof times / sizeof times[0]; i++) {
-		token_make(token, times[i - 1], secret_random);
+	for (size_t i = 1; i < sizeof(times) / sizeof(times[0]); i++) {
+		token_make(token, times[i - 1], process_random);
 		token_id(token, earlier);
-		token_make(token, times[i], secret_random);
+		token_make(token, times[i], process_random);
 		token_id(token, later);
 		assert_true(memcmp(earlier, later, TOKEN_ID_BYTES) < 0);
 	}
@@ -172,7 +172,7 @@ static void ids_are_ordered_by_time(void **state)
 static int start(void **state)
 {
 	(void)state;
-	return (int)secret_start();
+	return (int)process_start();
 }
 
 int main(void)

@@ -1,0 +1,304 @@
+/* pump.c: the way to the database and back: requests in batches, health checks, and wake-ups of the workers. */
+#include "http/pump.h"
+
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "db/db_wait.h"
+
+/* A request waits in the queue, then at the database; both together stay under the 3 s that are promised. */
+#define QUEUE_MS 1000
+#define CALL_MS 1900
+#define NOTIFY_MS 20 /* at most one wake-up in this time */
+
+/* An item of the batch just answered, out of the batcher. */
+struct done {
+	struct batch_item *item;
+	struct batch_item *followers; /* who share its verdict; linked by next */
+};
+
+struct pump {
+	struct pump_settings settings;
+	struct db *db;
+	struct batch *batch;
+	struct db_params *params;
+	struct batch_item **under_way;
+	size_t under_way_count;
+	struct done *done;
+	struct batch_item *pings; /* health checks that wait for the database; linked by next */
+	struct batch_item *pings_under_way;
+	bool pinged_last;
+	bool notify_wanted;
+	uint64_t notify_after_ms;
+};
+
+static void shed(struct pump *pump);
+static void send_next(struct pump *pump);
+
+/* --- Batches --- */
+
+/* Takes what is under way out of the batcher, with those behind it who share its verdict. */
+static size_t take_done(struct pump *pump, bool is_decoded)
+{
+	const struct pump_work *work = pump->settings.work;
+	size_t count = pump->under_way_count;
+
+	for (size_t i = 0; i < count; i++) {
+		struct done *done = &pump->done[i];
+
+		*done = (struct done){.item = pump->under_way[i]};
+		if (is_decoded && work->is_final(work->context, i)) {
+			struct batch_item *follower;
+
+			while ((follower = batch_take_follower(pump->batch, done->item)) != NULL) {
+				follower->next = done->followers;
+				done->followers = follower;
+			}
+		}
+		batch_finish(pump->batch, done->item);
+	}
+	pump->under_way_count = 0;
+	return count;
+}
+
+static void report(struct pump *pump, size_t i, enum result result)
+{
+	struct batch_item *item = pump->done[i].item;
+
+	item->next = pump->done[i].followers;
+	while (item != NULL) {
+		struct batch_item *next = item->next;
+
+		pump->settings.on_item(pump->settings.context, item, result, i);
+		item = next;
+	}
+}
+
+/* The server refused the batch as a whole, though one request may be to blame: each goes again alone. */
+static void retry_alone(struct pump *pump)
+{
+	while (pump->under_way_count > 0)
+		batch_retry_alone(pump->batch, pump->under_way[--pump->under_way_count]);
+}
+
+static void on_batch(void *context, enum result result, const struct pg_result *rows)
+{
+	struct pump *pump = context;
+	const struct pump_work *work = pump->settings.work;
+	size_t count;
+
+	if (result == RESULT_FAULT && work->may_retry && pump->under_way_count > 1) {
+		retry_alone(pump);
+		return;
+	}
+	if (result == RESULT_OK)
+		result = work->decode(work->context, rows, pump->under_way_count);
+	count = take_done(pump, result == RESULT_OK);
+	if (result == RESULT_OK && work->statements[PUMP_NOTIFY].name != NULL)
+		pump->notify_wanted = true;
+	/* The database works on the next batch while these answers are written. Who has waited too long behind a slow
+	   one must not go with it. */
+	shed(pump);
+	send_next(pump);
+	for (size_t i = 0; i < count; i++)
+		report(pump, i, result);
+}
+
+static void refuse(struct pump *pump, struct batch_item *item, enum result result)
+{
+	pump->settings.on_item(pump->settings.context, item, result, 0);
+}
+
+static void send_batch(struct pump *pump)
+{
+	const struct pump_work *work = pump->settings.work;
+	enum result result;
+
+	pump->under_way_count = batch_take(pump->batch, pump->under_way, pump->settings.batch_max);
+	work->encode(work->context, pump->params, pump->under_way, pump->under_way_count);
+	metrics_count_batch(pump->settings.metrics, pump->under_way_count);
+	result = db_send(pump->db, PUMP_BATCH, pump->params, CALL_MS, on_batch, pump);
+	while (result != RESULT_OK && pump->under_way_count > 0) {
+		struct batch_item *item = pump->under_way[--pump->under_way_count];
+
+		batch_finish(pump->batch, item);
+		refuse(pump, item, result);
+	}
+}
+
+enum result pump_add(struct pump *pump, struct batch_item *item)
+{
+	return db_is_up(pump->db) ? batch_add(pump->batch, item) : RESULT_UNAVAILABLE;
+}
+
+/* --- Health checks --- */
+
+static void on_ping(void *context, enum result result, const struct pg_result *rows)
+{
+	struct pump *pump = context;
+	struct batch_item *list = pump->pings_under_way;
+
+	(void)rows;
+	pump->pings_under_way = NULL;
+	send_next(pump);
+	while (list != NULL) {
+		struct batch_item *item = list;
+
+		list = item->next;
+		pump->settings.on_ping(pump->settings.context, item, result);
+	}
+}
+
+static void send_ping(struct pump *pump)
+{
+	db_params_reset(pump->params);
+	if (db_send(pump->db, PUMP_PING, pump->params, CALL_MS, on_ping, pump) != RESULT_OK)
+		return;
+	pump->pings_under_way = pump->pings;
+	pump->pings = NULL;
+}
+
+enum result pump_ping(struct pump *pump, struct batch_item *item)
+{
+	if (!db_is_up(pump->db))
+		return RESULT_UNAVAILABLE;
+	item->next = pump->pings;
+	pump->pings = item;
+	return RESULT_OK;
+}
+
+static void refuse_overdue_pings(struct pump *pump, uint64_t before_ms)
+{
+	struct batch_item **place = &pump->pings;
+
+	while (*place != NULL) {
+		struct batch_item *item = *place;
+
+		if (item->arrived_ms < before_ms) {
+			*place = item->next;
+			pump->settings.on_ping(pump->settings.context, item, RESULT_UNAVAILABLE);
+		} else {
+			place = &item->next;
+		}
+	}
+}
+
+/* --- Wake-ups --- */
+
+static void on_notified(void *context, enum result result, const struct pg_result *rows)
+{
+	(void)result; /* a lost wake-up costs a second: the workers poll */
+	(void)rows;
+	send_next(context);
+}
+
+static void send_notify(struct pump *pump)
+{
+	db_params_reset(pump->params);
+	if (db_send(pump->db, PUMP_NOTIFY, pump->params, CALL_MS, on_notified, pump) != RESULT_OK)
+		return;
+	pump->notify_wanted = false;
+	pump->notify_after_ms = loop_now_ms(pump->settings.loop) + NOTIFY_MS;
+}
+
+/* --- The pump --- */
+
+/* Refuses what cannot be answered in time, and everything while the database is away. */
+static void shed(struct pump *pump)
+{
+	uint64_t now_ms = loop_now_ms(pump->settings.loop);
+	uint64_t limit_ms = db_is_up(pump->db) ? (now_ms > QUEUE_MS ? now_ms - QUEUE_MS : 0) : UINT64_MAX;
+	struct batch_item *item;
+
+	while ((item = batch_take_overdue(pump->batch, limit_ms)) != NULL)
+		refuse(pump, item, RESULT_UNAVAILABLE);
+	refuse_overdue_pings(pump, limit_ms);
+}
+
+/* A health check goes first, but not twice in a row while requests wait. */
+static void send_next(struct pump *pump)
+{
+	bool is_queued = batch_has_queued(pump->batch);
+	bool is_ping = pump->pings != NULL && !(pump->pinged_last && is_queued);
+
+	if (!db_is_ready(pump->db))
+		return;
+	pump->pinged_last = is_ping;
+	if (is_ping)
+		send_ping(pump);
+	else if (pump->notify_wanted && loop_now_ms(pump->settings.loop) >= pump->notify_after_ms)
+		send_notify(pump);
+	else if (is_queued)
+		send_batch(pump);
+}
+
+void pump_run(struct pump *pump)
+{
+	db_tick(pump->db, loop_now_ms(pump->settings.loop));
+	shed(pump);
+	send_next(pump);
+}
+
+uint64_t pump_next_ms(const struct pump *pump)
+{
+	uint64_t next_ms = db_next_tick_ms(pump->db);
+	uint64_t oldest_ms = batch_oldest_ms(pump->batch);
+
+	if (oldest_ms != UINT64_MAX && oldest_ms + QUEUE_MS < next_ms)
+		next_ms = oldest_ms + QUEUE_MS + 1;
+	/* A busy database wakes us when it has answered; the wake-up goes out then. */
+	if (pump->notify_wanted && db_is_ready(pump->db) && pump->notify_after_ms < next_ms)
+		next_ms = pump->notify_after_ms;
+	return next_ms;
+}
+
+struct pump *pump_new(const struct pump_settings *settings)
+{
+	struct pump *pump = calloc(1, sizeof(*pump));
+
+	if (pump == NULL)
+		return NULL;
+	pump->settings = *settings;
+	pump->batch = batch_new(settings->queue_max);
+	pump->params = db_params_new();
+	pump->under_way = calloc(settings->batch_max, sizeof(pump->under_way[0]));
+	pump->done = calloc(settings->batch_max, sizeof(pump->done[0]));
+	pump->db = db_new(settings->loop, settings->database_url, settings->program, settings->work->statements);
+	if (pump->batch != NULL && pump->params != NULL && pump->under_way != NULL && pump->done != NULL &&
+	    pump->db != NULL)
+		return pump;
+	pump_free(pump);
+	return NULL;
+}
+
+void pump_free(struct pump *pump)
+{
+	if (pump == NULL)
+		return;
+	db_free(pump->db);
+	free(pump->done);
+	free(pump->under_way);
+	db_params_free(pump->params);
+	batch_free(pump->batch);
+	free(pump);
+}
+
+void pump_connect(struct pump *pump, int timeout_ms)
+{
+	(void)!db_connect(pump->db, timeout_ms);
+}
+
+bool pump_is_up(const struct pump *pump)
+{
+	return db_is_up(pump->db);
+}
+
+size_t pump_waiting(const struct pump *pump)
+{
+	return batch_count(pump->batch);
+}
+
+uint64_t pump_clock_ms(const struct pump *pump)
+{
+	return db_clock_ms(pump->db, loop_now_ms(pump->settings.loop));
+}
