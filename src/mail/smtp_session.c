@@ -24,8 +24,7 @@
 #include <unistd.h>
 
 #include <auth-client.h>
-/* after auth-client.h: it declares some functions only then */
-#include <libesmtp.h>
+#include <libesmtp.h> /* after auth-client.h: it declares some functions only then */
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -480,8 +479,6 @@ out:
 	if (login != NULL)
 		auth_destroy_context(login);
 	free(session->letter);
-	session->letter = NULL;
-	session->smtp = NULL;
 	return result;
 }
 
