@@ -27,7 +27,7 @@ uint64_t metrics_answers(const struct metrics *metrics)
 
 static void put_number(struct text *out, const char *type, const char *name, const char *program, uint64_t value)
 {
-	text_printf(out, "# TYPE otpd_%s %s\notpd_%s{program=\"%s\"} %" PRIu64 "\n", name, type, name, program, value);
+	text_printf(out, "# TYPE %s %s\n%s{program=\"%s\"} %" PRIu64 "\n", name, type, name, program, value);
 }
 
 void metrics_write(const struct metrics *metrics, const char *program, char *text, size_t size)
@@ -39,9 +39,9 @@ void metrics_write(const struct metrics *metrics, const char *program, char *tex
 	for (enum http_outcome outcome = HTTP_OK; outcome < HTTP_OUTCOMES; outcome++)
 		text_printf(&out, "otpd_answers_total{program=\"%s\",answer=\"%s\"} %" PRIu64 "\n", program,
 			    http_outcome_slug(outcome), metrics->answers[outcome]);
-	put_number(&out, "counter", "batches_total", program, metrics->batches);
-	put_number(&out, "counter", "batched_requests_total", program, metrics->batched);
-	put_number(&out, "gauge", "requests_waiting", program, metrics->queue_length);
-	put_number(&out, "gauge", "connections", program, metrics->connections);
-	put_number(&out, "gauge", "database_up", program, metrics->database_up);
+	put_number(&out, "counter", "otpd_batches_total", program, metrics->batches);
+	put_number(&out, "counter", "otpd_batched_requests_total", program, metrics->batched);
+	put_number(&out, "gauge", "otpd_requests_waiting", program, metrics->queue_length);
+	put_number(&out, "gauge", "otpd_connections", program, metrics->connections);
+	put_number(&out, "gauge", "otpd_database_up", program, metrics->database_up);
 }
