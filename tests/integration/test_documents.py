@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import machine
-from stack import ROOT, free_port
+from stack import BUILD, ROOT, free_port
 
 CHECKOUT = ["README.md", "docs/API.md", "docs/CONFIGURATION.md", "CONTRIBUTING.md"]
 MACHINE = ["docs/OPERATIONS.md"]
@@ -85,7 +85,8 @@ def folder():
 @pytest.fixture
 def local(folder):
     """The environment of a local stack on other ports, which is down at the end."""
-    environment = {**os.environ, "OTP_LOCAL": str(folder / "local"), "HTTPS_PORT": str(free_port()), "SMTP_PORT": str(free_port())}
+    environment = {**os.environ, "OTP_BUILD": str(BUILD), "OTP_LOCAL": str(folder / "local"),
+                   "HTTPS_PORT": str(free_port()), "SMTP_PORT": str(free_port())}
     yield environment
     subprocess.run(["./dev", "down"], cwd=ROOT, env=environment, check=False, stdout=subprocess.DEVNULL, timeout=60)
 
