@@ -43,7 +43,13 @@ static void begin(struct text *text, struct http_answer *answer, const char *sta
 		  const char *headers)
 {
 	text_init(text, answer->text, sizeof(answer->text));
-	text_printf(text, "Status: %s\r\nContent-Type: %s\r\n%s\r\n", status, type, headers);
+	text_put(text, "Status: ");
+	text_put(text, status);
+	text_put(text, "\r\nContent-Type: ");
+	text_put(text, type);
+	text_put(text, "\r\n");
+	text_put(text, headers);
+	text_put(text, "\r\n");
 }
 
 static enum result end(const struct text *text, struct http_answer *answer)
