@@ -163,3 +163,15 @@ alter function otp.refusal owner to otp_owner;
 revoke all on function otp.generate, otp.retry_after, otp.validate, otp.refusal from public;
 grant execute on function otp.generate to otp_generate;
 grant execute on function otp.validate to otp_validate;
+
+create or replace function otp.schema_version()
+returns integer
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$ select 1 $$;
+
+comment on function otp.schema_version is 'What programs ask at connect: they need at least the version that they were made for (src/db/schema_version.h).';
+
+alter function otp.schema_version owner to otp_owner;
+revoke all on function otp.schema_version from public;
+grant execute on function otp.schema_version to otp_generate, otp_validate, otp_worker, otp_admin;
