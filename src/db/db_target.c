@@ -197,7 +197,7 @@ static void list_servers(struct db_target *target)
 	target->tried = 0;
 	target->current = 0;
 	for (size_t i = 0; i < count; i++) {
-		struct server server;
+		struct server server = {.host = ""};
 
 		get_piece(hosts, i, server.host, sizeof(server.host));
 		get_piece(addresses, i, server.address, sizeof(server.address));
