@@ -50,6 +50,7 @@ static void send_answer(struct server *server, struct batch_item *item, enum htt
 			  LOG_TEXT("request_id", fcgi_parameter(request, "REQUEST_ID")),
 			  LOG_TEXT("error", http_outcome_slug(outcome)));
 	fcgi_answer(request, server->answer.text, server->answer.length);
+	explicit_bzero(server->answer.text, server->answer.length);
 }
 
 static void refuse(struct server *server, struct batch_item *item, enum http_outcome outcome)
