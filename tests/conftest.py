@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "integration"))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE / "integration")]
 
-from stack import Stack  # noqa: E402
+from stack.harness import Harness  # noqa: E402
 
 
 def pytest_configure(config):
@@ -18,7 +19,7 @@ def pytest_configure(config):
 @pytest.fixture(scope="session")
 def session_stack():
     """The stack, started on first use; at the end every process must stop cleanly."""
-    stack = Stack()
+    stack = Harness()
     yield stack
     problems = stack.close()
     assert not problems, "\n".join(problems)

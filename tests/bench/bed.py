@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "integration"))
+sys.path.insert(0, str(HERE.parent))
 
-import stack as harness  # noqa: E402
 from stack import as_service, code_mac, family, give_to_service, make_token, pg_bin, token_id  # noqa: E402
+from stack.harness import Harness  # noqa: E402
 
 # Durability is PostgreSQL's default: fsync, synchronous_commit and full_page_writes are on, pages have checksums.
 # shared_buffers is the usual quarter of the memory.
@@ -29,7 +29,7 @@ ENDLESS_ATTEMPTS = 32767
 NEVER = "interval '30 days'"
 
 
-class Bed(harness.Stack):
+class Bed(Harness):
     """The stack under load: all checks and quotas on, nginx's limits per client lifted by configuration."""
 
     def __init__(self):
@@ -42,15 +42,17 @@ class Bed(harness.Stack):
         self.serial = int(time.time()) % 100000 * 1000
         (self.folder / "nginx" / "static.json").write_text('{"status":"ok","program":"otp-generate","database":"unchecked"}\n')
 
-    def environment(self, kind, **overrides):
+    def settings(self, kind):
         """As configured for production where it matters: quotas are on."""
-        return super().environment(kind, **({**LIMITS, **overrides} if kind == "generate" else overrides))
+        return LIMITS if kind == "generate" else super().settings(kind)
+
+    def site(self):
+        """As in production: a buffered access log."""
+        return {**super().site(), "access_log": f"{self.log}/nginx-access.log otp buffer=32k flush=1s"}
 
     def site_conf(self):
-        """The production site, with its buffered access log, and one file to serve for comparison."""
-        text = super().site_conf()
-        text = re.sub(r"nginx-access\.log otp;", "nginx-access.log otp buffer=32k flush=1s;", text)
-        return text.replace("\tinclude otpd/server.conf;", "\tinclude otpd/server.conf;\n"
+        """The site, and one file to serve for comparison."""
+        return super().site_conf().replace("\tinclude otpd/server.conf;", "\tinclude otpd/server.conf;\n"
                             f"\tlocation = /static.json {{\n\t\talias {self.folder}/nginx/static.json;\n\t}}", 1)
 
     def serve(self, **upstreams):

@@ -15,13 +15,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from aiosmtpd.smtp import AuthResult, LoginPassword
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from stack import Smtp, pg_bin
+from stack import pg_bin  # noqa: E402
+from stack.relay import Relay  # noqa: E402
 
 OVERLAID = ("/etc", "/usr/local", "/var")
 NAMESPACES = ["unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc"]
-LOGIN = LoginPassword(b"otp@example.com", b"the password")
+LOGIN = ("otp@example.com", "the password")
 
 
 def as_root():
@@ -93,17 +94,19 @@ def make_certificates(work):
 
 
 def start_relay():
-    """smtp.example.com: keeps the newest code of each address as a file in /run/codes."""
+    """smtp.example.com: takes mail with TLS and a login only, and keeps the newest code of each address as a file in /run/codes."""
     codes = Path("/run/codes")
     codes.mkdir()
 
-    def keep(step, value, _session):
-        if step == "DATA":
+    def keep(connection, verb, value):
+        if verb in ("AUTH", "MAIL") and not connection.is_tls:
+            return "530 5.7.0 STARTTLS first"
+        if verb == "DOT":
             (codes / value.recipients[0]).write_text(value.code)
+        return None
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain("/etc/ssl/smtp.example.com/fullchain.pem", "/etc/ssl/smtp.example.com/privkey.pem")
-    return Smtp(port=587, script=keep, tls_context=tls, require_starttls=True, auth_required=True,
-                authenticator=lambda server, session, envelope, mechanism, data: AuthResult(success=data == LOGIN)).start()
+    return Relay(keep, port=587, tls=tls, login=LOGIN).start()
 
 
 # PostgreSQL as Debian's package leaves it, and what the documents' hooks call ("<!-- the tests call: NAME -->").
@@ -202,8 +205,7 @@ def main():
     relay = start_relay()
     environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
     status = subprocess.run(["bash", "-c", script], cwd=work / "tree", env=environment, stdin=subprocess.DEVNULL, check=False).returncode
-    if relay.crossed:
-        sys.exit(f"crossed mails: {relay.crossed}")
+    relay.stop()
     sys.stdout.flush()
     os._exit(status)  # process 1: with it ends whatever the script left
 

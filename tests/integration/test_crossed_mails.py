@@ -2,11 +2,12 @@
 
 libesmtp sends what it has not read of a text in front of the next one. A relay checks the property itself when it stops
 (relay.py), in every test that has one; here are the relays that provoke it."""
+import socket
 import time
 
 import pytest
 from outbox import due_now, mail_row, queue, random_code, wait_state
-from relay import MUTE, Relay
+from stack.relay import MUTE, Relay
 from stack import foreign_text, wait_for
 from test_mail import worker
 
@@ -103,3 +104,24 @@ def test_a_text_may_hold_the_word(database):
         relay.script = None
         due_now(database, row_id)
         assert relay.wait("jane@example.com").message["Subject"] == "Your CHUNKING code"
+
+
+@pytest.mark.parametrize("way", ["kept", "forgotten"])
+@pytest.mark.parametrize("text, complaint", [
+    (b"Date: now\r\nTo: joe@example.com\r\n", "a mail to joe@example.com"), (b"QUIT", "begins with"),
+    (b"Date: now\r\nTo: jane@example.com\r\n\r\n123456\r\n234567\r\n", "2 codes")])
+def test_a_relay_notices_what_crossed(text, complaint, way):
+    """Another person's text is noticed though the connection broke off, and also when the relay forgot it for another test."""
+    relay = Relay().start()
+    with socket.create_connection(("127.0.0.1", relay.port), 10) as client, client.makefile("rwb") as stream:
+        for line in (b"EHLO me", b"MAIL FROM:<otp@example.com>", b"RCPT TO:<jane@example.com>", b"DATA"):
+            stream.write(line + b"\r\n")
+        stream.write(text)
+        stream.flush()
+        wait_for(lambda: relay.rcpts == ["jane@example.com"])
+    wait_for(lambda: not relay.connections[0].is_open)
+    if way == "forgotten":
+        relay.reset()
+        assert relay.connections == []
+    with pytest.raises(AssertionError, match=complaint):
+        relay.stop()

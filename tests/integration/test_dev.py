@@ -97,6 +97,28 @@ def test_the_printed_flow(dev):
     assert "(1 row)" in dev.run("psql", "-c", "select * from otp.stats limit 1")
 
 
+def test_the_cluster_has_checksums_and_no_language(dev):
+    """It sorts by bytes, whatever the machine's locale is."""
+    dev.run("up", "-d", LANG="en_US.UTF-8", LC_COLLATE="en_US.UTF-8")
+    assert dev.run("psql", "-Atc", "show data_checksums") == "on\n"
+    assert dev.run("psql", "-Atc", "select datcollate, datctype, pg_encoding_to_char(encoding) from pg_database") == "C.UTF-8|C.UTF-8|UTF8\n" * 4
+
+
+def test_mail_by_hand(dev):
+    """The catcher takes what anybody sends, and survives what is no SMTP."""
+    dev.run("up", "-d")
+    with socket.create_connection(("127.0.0.1", int(dev.env["SMTP_PORT"])), 10) as client, client.makefile("rwb") as stream:
+        replies = [stream.readline()]
+        for line in (b"NONSENSE", b"RCPT TO:<a@example.com>", b"MAIL FROM", b"HELO me", b"MAIL FROM:<>", b"RCPT TO:<a@example.com>", b"DATA",
+                     b"Subject: by hand\r\n\r\nA line.\r\n.", b"QUIT"):
+            stream.write(line + b"\r\n")
+            stream.flush()
+            replies.append(stream.readline())
+    assert [reply[:3] for reply in replies] == [b"220", b"502", b"503", b"501", b"250", b"250", b"250", b"354", b"250", b"221"]
+    assert "Subject: by hand" in dev.run("mail")
+    assert [path.read_bytes() for path in (dev.local / "mail" / "new").iterdir()] == [b"Subject: by hand\n\nA line.\n"]
+
+
 def test_up_twice_and_down_twice(dev):
     dev.run("up", "-d")
     pids = dev.pids()

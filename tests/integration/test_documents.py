@@ -11,6 +11,7 @@ import pytest
 
 import machine
 from stack import BUILD, ROOT, free_port
+from stack.checkout import copy_checkout
 
 CHECKOUT = ["README.md", "docs/API.md", "docs/CONFIGURATION.md", "CONTRIBUTING.md"]
 MACHINE = ["docs/OPERATIONS.md"]
@@ -45,16 +46,6 @@ def script_of(names):
         for number, commands in parts((ROOT / name).read_text()):
             script += f"echo '== {name}:{number}'\n{commands}\n"
     return script
-
-
-def sources(folder):
-    """A copy of what is in the repository, with what is not committed yet."""
-    names = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"], check=True,
-                           stdout=subprocess.PIPE, text=True).stdout.split("\0")
-    for name in filter(None, names):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
 
 
 def test_the_extractor():
@@ -111,7 +102,7 @@ def test_commands_for_a_server(folder):
     if reason := machine.why_not():
         pytest.skip(reason)
     (folder / "work").mkdir()
-    sources(folder / "tree")
+    copy_checkout(folder / "tree")
     (folder / "script").write_text(script_of(MACHINE))
     status, output = machine.run(folder, 300)
     assert status == 0, output[-8000:]

@@ -9,7 +9,8 @@ from html.parser import HTMLParser
 
 import pytest
 from outbox import due_now, mail_row, message_id, queue, random_code, wait_reply, wait_state
-from relay import HANG, Relay, make_authority, make_tls
+from stack.certificates import make_authority, make_tls
+from stack.relay import HANG, Relay
 from stack import BUILD, ROOT, address_of, wait_for
 
 

@@ -69,7 +69,7 @@ def test_a12_no_secret_leaves(stack):
         with stack.fastcgi(name) as connection:
             answers.append(connection.request("GET", "/metrics").body)
     # A worker that cannot deliver logs its refusals.
-    stack.smtp.script = lambda step, value, session: "550 5.1.1 no such user" if step == "RCPT" else None
+    stack.smtp.script = lambda connection, verb, value: "550 5.1.1 no such user" if verb == "RCPT" else None
     refused = address_of()
     stack.generate(refused)
     wait_for(lambda: stack.query("select state::text from otp.challenge join otp.mail using (id) where email = %s", refused) == [("failed",)], 15)
@@ -145,7 +145,7 @@ def test_a12_no_core_dumps(stack, name):
     status = Path(f"/proc/{process.pid}/status").read_text()
     assert "CoreDumping:\t0" in status
     pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
-    folder = (Path(f"/proc/{process.pid}/cwd").resolve() / pattern).parent  # an absolute pattern stands for itself
+    folder = (process.cwd / pattern).parent  # an absolute pattern stands for itself
     is_piped = pattern.startswith("|")
     before = set() if is_piped else set(folder.iterdir())
     process.send(signal.SIGSEGV)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from outbox import due_now, mail_row, message_id, queue, random_code, wait_reply, wait_state
-from relay import DROP, HANG, Relay
+from stack.relay import DROP, HANG, Relay
 from stack import wait_for
 from test_mail import worker
 

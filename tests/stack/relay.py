@@ -6,15 +6,27 @@ import email.policy
 import re
 import socket
 import ssl
-import subprocess
 import threading
 import time
 
-from stack import foreign_text, free_port, wait_for
+from .ports import free_port
+from .wait import wait_for
 
 DROP = "drop"  # close the connection without an answer
 HANG = "hang"  # say nothing, keep the connection
 MUTE = "mute"  # say nothing to this, and go on
+ROW_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def foreign_text(recipients, raw):
+    """What is in the bytes of one SMTP transaction, whole or not, that belongs to the mail of somebody else; "": nothing.
+    Every mail begins with its head, names its row in Message-ID and boundaries, its recipient in To, and has its code on a
+    line of its own."""
+    found = [("rows", set(ROW_ID.findall(raw))), ("codes", set(re.findall(rb"(?m)^([0-9]{4,12})\r$", raw)))]
+    crossed = [f"{len(values)} {name} in one transaction" for name, values in found if len(values) > 1]
+    strangers = set(re.findall(r"(?m)^To: (.*?)\r$", raw.decode(errors="replace"))) - set(recipients)
+    crossed += [] if (raw + b"Date: ").startswith(b"Date: ") else [f"it begins with {raw[:40]!r}"]
+    return "; ".join(crossed + [f"a mail to {stranger}" for stranger in strangers])
 
 
 class Delivery:
@@ -30,6 +42,7 @@ class Delivery:
 
     @property
     def code(self):
+        """The code: the line of the text part that holds digits alone."""
         text = self.message.get_body(("plain",)).get_content()
         lines = [line for line in text.splitlines() if re.fullmatch(r"[0-9]{4,12}", line)]
         assert len(lines) == 1, text
@@ -61,6 +74,7 @@ class Connection:
         self.recipients = []
         self.chunks = b""
         self.transactions = []
+        self.is_open = True
 
     def read(self):
         data = self.socket.recv(65536)
@@ -149,16 +163,26 @@ class Connection:
         if self.answer("AUTH", user, "235 2.7.0 welcome" if good else "535 5.7.8 no such login"):
             self.login = user
 
+    @staticmethod
+    def path(line):
+        """The address of a MAIL or RCPT command; None: there is none."""
+        found = re.fullmatch(r"(?i)(?:MAIL FROM|RCPT TO): ?<(.*?)>.*", line)
+        return found and found[1]
+
     def on_mail(self, line):
+        if self.path(line) is None:
+            return self.say("501 5.5.4 no address")
         refused = self.relay.login and not self.login
         self.recipients = []
         self.chunks = b""
         self.transactions.append(Transaction())
         if self.answer("MAIL", line, "530 5.7.0 log in first" if refused else "250 2.1.0 ok"):
-            self.sender = re.match(r"(?i)MAIL FROM:<(.*?)>", line)[1]
+            self.sender = self.path(line)
 
     def on_rcpt(self, line):
-        address = re.match(r"(?i)RCPT TO:<(.*?)>", line)[1]
+        address = self.path(line)
+        if address is None or not self.transactions:
+            return self.say("501 5.5.4 no address" if address is None else "503 5.5.1 MAIL first")
         with self.relay.lock:
             self.relay.rcpts.append(address)
         self.transactions[-1].recipients.append(address)
@@ -207,12 +231,13 @@ class Relay:
     """script(connection, verb, value) -> a reply, DROP, HANG, or None for the usual reply. verb: CONNECT EHLO STARTTLS AUTH
     MAIL RCPT DATA BDAT DOT QUIT. tls: an SSLContext; login: (user, password)."""
 
-    def __init__(self, script=None, tls=None, login=None, pipelining=True, chunking=False, port=None):
+    def __init__(self, script=None, tls=None, login=None, pipelining=True, chunking=False, host="127.0.0.1", port=None):
         self.script = script
         self.tls = tls
         self.login = login
         self.pipelining = pipelining
         self.chunking = chunking
+        self.host = host
         self.port = port or free_port()
         self.lock = threading.Lock()
         self.stopped = threading.Event()
@@ -221,6 +246,7 @@ class Relay:
         self.rcpts = []
         self.connections = []
         self.failures = []
+        self.crossed = []  # see foreign_text
         self.listener = None
 
     def __enter__(self):
@@ -235,19 +261,43 @@ class Relay:
 
     def start(self):
         self.stopped.clear()
-        self.listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+        self.listener = socket.create_server((self.host, self.port), backlog=128)
         threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
         return self
 
+    def is_alive(self):
+        return self.listener is not None
+
     def stop(self):
-        self.stopped.set()
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+        """Ends all connections. Whatever a test was about: nobody's text may have been in another person's mail."""
+        if self.listener:
+            self.stopped.set()
+            self.listener.shutdown(socket.SHUT_RDWR)
+            self.listener.close()
+            self.listener = None
         for connection in self.connections:
             with contextlib.suppress(OSError):
                 connection.socket.shutdown(socket.SHUT_RDWR)
-        crossed = [foreign_text(part.recipients, part.text) for part in self.transactions()]
-        assert not any(crossed), crossed
+        self.check()
+        assert not self.crossed, self.crossed
+
+    def check(self):
+        """Notes what crossed from one mail into another so far."""
+        found = [foreign_text(part.recipients, part.text) for part in self.transactions()]
+        self.crossed += [text for text in found if text and text not in self.crossed]
+
+    def forget(self):
+        """Drops what came so far, but for connections that are still open."""
+        with self.lock:
+            self.connections = [connection for connection in self.connections if connection.is_open]
+            for kept in (self.mails, self.seen, self.rcpts, self.failures):
+                kept.clear()
+
+    def reset(self):
+        """As new, for the next test."""
+        self.script = None
+        self.check()
+        self.forget()
 
     def _accept(self, listener):
         with contextlib.suppress(OSError):
@@ -255,7 +305,8 @@ class Relay:
                 client, _ = listener.accept()
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 connection = Connection(self, client)
-                self.connections.append(connection)
+                with self.lock:
+                    self.connections.append(connection)
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection):
@@ -264,6 +315,7 @@ class Relay:
         except (EOFError, ConnectionError, ssl.SSLError, TimeoutError) as end:
             self.failures.append(end)
         finally:
+            connection.is_open = False
             with contextlib.suppress(OSError):
                 connection.socket.close()
 
@@ -276,28 +328,3 @@ class Relay:
 
     def wait(self, address, count=1, timeout=20.0):
         return wait_for(lambda: (self.to(address) + [None] * count)[count - 1], timeout, f"mail {count} to {address}")
-
-
-def make_authority(folder):
-    """A certificate authority for tests."""
-    folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days",
-                    "2", "-subj", "/CN=test authority", "-keyout", folder / "ca.key", "-out", folder / "ca.pem"],
-                   check=True, stderr=subprocess.DEVNULL)
-    return folder / "ca.pem"
-
-
-def make_tls(folder, names, days=2, sign=True):
-    """A server's context with a certificate for names ("DNS:localhost"), signed by the folder's authority or by itself."""
-    stem = folder / re.sub(r"[^a-z0-9]", "-", f"{names}{days}{sign}".lower())
-    key, request, certificate = (stem.with_suffix(suffix) for suffix in (".key", ".csr", ".pem"))
-    extensions = stem.with_suffix(".ext")
-    extensions.write_text(f"subjectAltName={names}\n")
-    subprocess.run(["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj",
-                    "/CN=relay", "-keyout", key, "-out", request], check=True, stderr=subprocess.DEVNULL)
-    signer = ["-CA", folder / "ca.pem", "-CAkey", folder / "ca.key", "-CAcreateserial"] if sign else ["-signkey", key]
-    subprocess.run(["openssl", "x509", "-req", "-in", request, "-days", str(days), "-extfile", extensions, "-out", certificate,
-                    *signer], check=True, stderr=subprocess.DEVNULL)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context
