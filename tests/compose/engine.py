@@ -10,10 +10,14 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-CACHE = ROOT / ".local" / "compose"
-PACKAGES = {"dockerd": "docker.io", "docker-compose": "docker-compose", "iptables": "iptables", "debootstrap": "debootstrap"}
+CACHE = pathlib.Path(os.environ.get("OTP_LOCAL", ROOT / ".local")) / "compose"
+STACK = ROOT / "tests" / "stack"
+# Since Debian 13 docker.io only recommends the client, which is a package of its own.
+PACKAGES = {"dockerd": ["docker.io"], "docker": ["docker-cli", "docker.io"], "docker-compose": ["docker-compose"],
+            "iptables": ["iptables"], "debootstrap": ["debootstrap"]}
 BASE = "debian:bookworm-slim"
 STANDINS = {"POSTGRES_IMAGE": "postgres", "NGINX_IMAGE": "nginx", "MAIL_IMAGE": "mailpit"}
+RELEASE_WITH_V2 = "trixie"
 
 
 class Unavailable(Exception):
@@ -29,7 +33,7 @@ def run(*command, **options):
 
 
 def install_packages():
-    missing = [package for program, package in PACKAGES.items() if not shutil.which(program)]
+    missing = [packages for program, packages in PACKAGES.items() if not shutil.which(program)]
     if not missing:
         return
     environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
@@ -42,12 +46,47 @@ def install_packages():
             policy.write_text("#!/bin/sh\nexit 101\n")
             policy.chmod(0o755)
         try:
-            run("apt-get", "install", "-y", "--no-install-recommends", *missing, env=environment)
+            names = {next(name for name in packages if is_available(name)) for packages in missing}
+            run("apt-get", "install", "-y", "--no-install-recommends", *sorted(names), env=environment)
         finally:
             if ours:
                 policy.unlink()
-    except (AssertionError, OSError) as error:
-        raise Unavailable(f"cannot install {' '.join(missing)}: {error}") from error
+    except (AssertionError, OSError, StopIteration) as error:
+        raise Unavailable(f"cannot install {missing}: {error}") from error
+
+
+def is_available(package):
+    return bool(run("apt-cache", "pkgnames", package).split().count(package))
+
+
+def compose_v2():
+    """The command of Compose v2: Debian 13's, from its package where this machine is older; it is unpacked, not installed."""
+    if run("docker-compose", "version", "--short").strip().lstrip("v").startswith("2"):
+        return ["docker-compose"]
+    folder = CACHE / "compose-v2"
+    program = folder / "usr/libexec/docker/cli-plugins/docker-compose"
+    if not program.exists():
+        lists = folder / "apt"
+        for name in ("lists/partial", "archives/partial"):
+            (lists / name).mkdir(parents=True, exist_ok=True)
+        mirrors = run("apt-get", "indextargets", "--format", "$(COMPONENT) $(REPO_URI)", "Created-By: Packages",
+                      "Origin: Debian", "Label: Debian").split("\n")
+        mirror = next(line.split()[1] for line in mirrors if line.startswith("main "))
+        (lists / "sources.list").write_text(f"deb {mirror} {RELEASE_WITH_V2} main\n")
+        options = [f"-oDir::Etc::SourceList={lists}/sources.list", "-oDir::Etc::SourceParts=/nonexistent", f"-oDir::State={lists}",
+                   f"-oDir::Cache={lists}", "-oDir::State::status=/dev/null", "-oAPT::Sandbox::User=root"]
+        run("apt-get", *options, "update")
+        run("apt-get", *options, "download", "docker-compose", cwd=lists)
+        [package] = lists.glob("docker-compose_*.deb")
+        run("dpkg-deb", "-x", package, folder)
+        shutil.rmtree(lists)
+        give_cache_back()
+    return [program]
+
+
+def give_cache_back():
+    """What root kept in the checkout of a user is that user's to remove."""
+    run("chown", "-R", f"--reference={ROOT}", CACHE)
 
 
 class Engine:
@@ -104,18 +143,35 @@ class Engine:
         variables = {"BASE_IMAGE": BASE}
         for variable, name in STANDINS.items():
             variables[variable] = self.load_standin(name, base)
-        return dict(variables, TEST_IMAGE=variables["MAIL_IMAGE"])
+        give_cache_back()
+        return dict(variables, POSTGRES_IMAGE=self.postgres(17), TEST_IMAGE=variables["MAIL_IMAGE"])
+
+    def postgres(self, major):
+        """The stand-in for postgres:MAJOR."""
+        data = "/var/lib/postgresql/data" if major < 18 else f"/var/lib/postgresql/{major}/docker"
+        volume = data if major < 18 else "/var/lib/postgresql"
+        return self.build("postgres-layout", f"standin/postgres:{major}", "standin/postgres:test", PG_MAJOR=major, PGDATA=data,
+                          VOLUME=volume)
+
+    def build(self, name, image, base=BASE, **arguments):
+        """Builds from the stand-in's folder and the relay of the other tests."""
+        options = [f"--build-arg={key}={value}" for key, value in {"BASE_IMAGE": base, **arguments}.items()]
+        with tempfile.TemporaryDirectory(prefix="otpd-standin-") as context:
+            shutil.copytree(HERE / "standins" / name, context, dirs_exist_ok=True)
+            shutil.copytree(STACK, f"{context}/stack", ignore=shutil.ignore_patterns("__pycache__"))
+            self.docker("build", *options, "-t", image, context)
+        return image
 
     def load_standin(self, name, base):
         image = f"standin/{name}:test"
         digest = hashlib.sha256(str(base.stat().st_mtime_ns).encode())
-        for file in sorted((HERE / "standins" / name).iterdir()):
+        for file in sorted([*(HERE / "standins" / name).iterdir(), *(STACK.glob("*.py") if name == "mailpit" else ())]):
             digest.update(file.read_bytes())
         saved = CACHE / f"{name}-{digest.hexdigest()[:16]}.tar"
         if saved.exists():
             self.docker("load", "-i", saved)
         else:
-            self.docker("build", "--build-arg", f"BASE_IMAGE={BASE}", "-t", image, HERE / "standins" / name)
+            self.build(name, image)
             for old in CACHE.glob(f"{name}-*.tar"):
                 old.unlink()
             self.docker("save", "-o", saved.with_suffix(".part"), image)

@@ -8,30 +8,31 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import signal
-import socket
 import subprocess
 import tarfile
 import time
 
 import pytest
 
-from engine import BASE, ROOT, Engine, Unavailable, run
+from engine import BASE, compose_v2, run
 from traffic import Client, Traffic
+
+from stack import free_port
+from stack.checkout import copy_checkout
 
 LASTING = ["db", "generate", "validate", "worker", "nginx", "mail"]
 IMAGE_MB_MAX = 40
 VOLUMES = {
-    "db": {"db_data", "db_socket"},
+    "db": {"db_data", "db_socket", "site"},
     "generate": {"db_socket", "run_generate", "secrets_generate"},
     "validate": {"db_socket", "run_validate", "secrets_validate"},
     "worker": {"db_socket", "secrets_worker"},
-    "nginx": {"run_generate", "run_validate", "tls"},
+    "nginx": {"run_generate", "run_validate", "site", "tls"},
     "mail": set(),
 }
 WRITABLE = {
-    "db": {"/var/lib/postgresql/data", "/run/postgresql", "/tmp"},
+    "db": {"/var/lib/postgresql", "/run/postgresql", "/tmp"},
     "generate": {"/run/otpd/generate"},
     "validate": {"/run/otpd/validate"},
     "worker": set(),
@@ -50,35 +51,28 @@ REFUSALS = {
 }
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 class Stack:
-    """A clean clone of this checkout (with what is not committed yet), and docker-compose in it."""
+    """A clean clone of this checkout (with what is not committed yet), as umask 077 makes it, and compose in it."""
 
-    def __init__(self, engine, variables, folder):
-        self.engine, self.folder = engine, folder
+    def __init__(self, engine, variables, folder, command=("docker-compose",)):
+        self.engine, self.folder, self.command = engine, folder, [*command, "--ansi", "never"]
         self.ports = {"HTTPS_PORT": str(free_port()), "MAIL_PORT": str(free_port())}
         self.environment = dict(engine.environment, COMPOSE_PROJECT_NAME="otpd", LIMITS="off", **self.ports, **variables)
-        files = run("git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-        for name in filter(None, files):
-            if (ROOT / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, folder / name)
+        copy_checkout(folder)
+        run("chmod", "-R", "go-rwx", folder)
 
     def compose(self, *arguments):
-        return run("docker-compose", "--ansi", "never", *arguments, env=self.environment, cwd=self.folder)
+        return run(*self.command, *arguments, env=self.environment, cwd=self.folder)
 
     def up(self, *arguments):
+        """When it returns, all is ready."""
         try:
             self.compose("up", "-d", *arguments)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.compose('logs', '--no-color', '--tail=30')}") from error
         for service in LASTING:
-            self.wait_healthy(service, 60)
+            state = self.container(service)["State"]
+            assert state["Health"]["Status"] == "healthy", f"{service}: {state}"
 
     def container(self, service):
         """The inspected container of a service."""
@@ -125,21 +119,8 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def engine():
-    try:
-        engine = Engine()
-    except Unavailable as reason:
-        if os.environ.get("REQUIRE_ENGINE"):
-            raise
-        pytest.skip(str(reason))
-    yield engine
-    engine.stop()
-
-
-@pytest.fixture(scope="module")
-def stack(engine, tmp_path_factory):
-    assert engine.docker("image", "ls", "-q") == "", "the engine is not empty"
-    stack = Stack(engine, engine.load_images(), tmp_path_factory.mktemp("clone"))
+def stack(engine, images, tmp_path_factory):
+    stack = Stack(engine, images, tmp_path_factory.mktemp("clone"))
     started = time.monotonic()
     stack.up()
     print(f"up from nothing: {time.monotonic() - started:.0f} s")
@@ -221,6 +202,18 @@ def test_a_real_relay_as_the_example_says(stack):
         password.unlink()
 
 
+def test_a_missing_password_file_is_no_folder(stack):
+    """`up` says that there is no such file, and makes none."""
+    (stack.folder / ".env").write_text("SMTP_RELAYS=smtp.example.com:587\nSMTP_USER=a\nSMTP_PASSWORD_FILE=./no-such-file\n")
+    try:
+        with pytest.raises(AssertionError, match="no-such-file"):
+            stack.compose("up", "-d", "worker")
+        assert not (stack.folder / "no-such-file").exists()
+    finally:
+        (stack.folder / ".env").unlink()
+        stack.up()
+
+
 def status_of(pid):
     """/proc/PID/status as a dictionary."""
     return dict(line.split(":\t", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
@@ -242,7 +235,11 @@ def test_hardening(stack, service):
     pids = stack.processes(container)
     assert container["State"]["Pid"] in pids
     for pid in pids:
-        status = status_of(pid)
+        try:
+            status = status_of(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            assert pid != container["State"]["Pid"]  # one of PostgreSQL's, or a health check, that has ended since
+            continue
         assert "0" not in status["Uid"].split() + status["Gid"].split(), status
         assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
         assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
@@ -260,6 +257,33 @@ def test_one_shots_are_hardened_too(stack, service):
     assert "no-new-privileges:true" in host["SecurityOpt"] and host["Memory"] and host["PidsLimit"]
     assert host["NetworkMode"] == "none"
     assert container["Config"]["User"] == {"secrets": "10001:10001", "setup": "999:10001"}[service]
+
+
+def test_the_number_of_nginx_workers_is_not_the_machines(stack):
+    """The limits of memory and processes are for a few, however many cores there are."""
+    command = pathlib.Path(f"/proc/{stack.container('nginx')['State']['Pid']}/cmdline").read_text()
+    assert re.search(r"worker_processes [1-4];", command), command
+    assert "worker_processes" not in (stack.folder / "nginx" / "standalone.conf").read_text()
+
+
+def test_the_database_has_checksums_and_no_language(stack):
+    """It sorts by bytes, whatever locale the image has."""
+    assert stack.sql("show data_checksums") == "on"
+    assert stack.sql("select datcollate, datctype, pg_encoding_to_char(encoding) from pg_database where datname = 'otp'") == (
+        "C.UTF-8|C.UTF-8|UTF8")
+
+
+def check_key_folders(stack):
+    """B4: each program's volume is its own alone, and holds files only."""
+    for program in ("generate", "validate", "worker"):
+        folder = stack.volume(f"secrets_{program}")
+        assert (folder.stat().st_mode & 0o777, folder.stat().st_uid) == (0o700, 10001), folder
+        assert all(path.is_file() for path in folder.iterdir()), list(folder.iterdir())
+
+
+def check_volumes_have_names(stack):
+    """No image's own volume is left behind by `down`."""
+    assert all(name.startswith("otpd_") for name in stack.engine.docker("volume", "ls", "-q").split())
 
 
 def writable_paths(pid):
@@ -325,6 +349,7 @@ def test_no_secret_shows(stack):
             assert secret not in text.encode(), f"a secret is in {name}"
         assert not re.search(rf"(?<![0-9A-Za-z.-]){code}(?![0-9A-Za-z.-])", text) or name == "inspect", f"the code is in {name}"
 
+    check_key_folders(stack)
     for path in [*stack.volume("secrets_generate").iterdir(), *stack.volume("secrets_validate").iterdir(),
                  *stack.volume("secrets_worker").iterdir()]:
         assert (path.stat().st_mode & 0o777, path.stat().st_uid) == (0o400, 10001), path
@@ -371,7 +396,7 @@ def test_health_tells_the_truth(stack):
     worker = stack.container("worker")
     # A paused container cannot be asked from inside, so its own check is run beside it.
     check = worker["Config"]["Healthcheck"]["Test"][1].replace("1 minute", "2 seconds")
-    command = ["docker-compose", "--ansi", "never", "run", "--rm", "-T", "--no-deps", "worker", "sh", "-c", f"{check}; echo check=$?"]
+    command = [*stack.command, "run", "--rm", "-T", "--no-deps", "worker", "sh", "-c", f"{check}; echo check=$?"]
 
     def verdict():
         output = run(*command, env=stack.environment, cwd=stack.folder)
@@ -469,6 +494,7 @@ def test_data_survives_down_and_up_and_a_migration(stack):
         assert stack.container(service)["State"]["ExitCode"] == 0, f"{service} had to be killed"
     stack.compose("down")
     assert stack.engine.docker("ps", "-aq") == ""
+    check_volumes_have_names(stack)
     assert stack.secrets() == secrets
     (stack.folder / "sql" / "900_test.sql").write_text("-- A later version's table.\ncreate table otp.later (id int);\n")
     makefile = stack.folder / "Makefile.am"
@@ -488,3 +514,38 @@ def test_down_v_leaves_nothing(stack):
     assert stack.engine.docker("volume", "ls", "-q") == ""
     networks = stack.engine.docker("network", "ls", "--format", "{{.Name}}").split()
     assert sorted(networks) == ["bridge", "host", "none"]
+
+
+@pytest.fixture(scope="module")
+def stack_v2(engine, images, tmp_path_factory):
+    """The same with Compose v2 and the folders of postgres:18, once the stack above is gone."""
+    stack = Stack(engine, {**images, "POSTGRES_IMAGE": engine.postgres(18)}, tmp_path_factory.mktemp("clone-v2"), compose_v2())
+    yield stack
+    stack.compose("down", "-v", "--remove-orphans", "-t", "5")
+
+
+def test_v2_and_postgres_18(stack_v2):
+    """`up -d` of Compose v2 returns when all is ready; keys are as closely kept; the data survive `down`."""
+    stack_v2.up()
+    client = stack_v2.client()
+    assert flow(client, "second@example.com")[0] == 200
+    check_key_folders(stack_v2)
+    output = stack_v2.compose("run", "--rm", "-T", "tests")
+    assert output.rstrip().endswith("OK"), output
+    status, answer = client.post("/generate-password", {"email": "survivor@example.com"})
+    assert status == 200
+    code, secrets = client.wait_for_code("survivor@example.com", 20), stack_v2.secrets()
+    stack_v2.compose("down")
+    assert stack_v2.engine.docker("ps", "-aq") == ""
+    check_volumes_have_names(stack_v2)
+    stack_v2.up()
+    assert stack_v2.secrets() == secrets
+    assert client.post("/validate-password", {"password": code, "token": answer["token"]})[0] == 200
+
+
+def test_v2_missing_password_file(stack_v2):
+    test_a_missing_password_file_is_no_folder(stack_v2)
+
+
+def test_v2_down_v_leaves_nothing(stack_v2):
+    test_down_v_leaves_nothing(stack_v2)
