@@ -23,14 +23,11 @@ static inline const char *log_text_or_empty(const char *text)
 	return text != NULL ? text : "";
 }
 
-#define LOG_TEXT(key_, text_)                                   \
-	{                                                       \
-		.key = (key_), .text = log_text_or_empty(text_) \
-	}
-#define LOG_NUMBER(key_, number_)                  \
-	{                                          \
-		.key = (key_), .number = (number_) \
-	}
+/* The versions of clang-format disagree about a brace that opens a macro. */
+/* clang-format off */
+#define LOG_TEXT(key_, text_) {.key = (key_), .text = log_text_or_empty(text_)}
+#define LOG_NUMBER(key_, number_) {.key = (key_), .number = (number_)}
+/* clang-format on */
 
 /* Writes {"time","level","program","event",fields...} as one line and one write(2). Text may be untrusted: it is
    escaped and cut at 512 bytes; a line never exceeds 4096. Secrets are the caller's to keep out; addresses go through
