@@ -128,7 +128,7 @@ def test_halves_that_do_not_belong_together_are_refused(keys, name):
 
 @pytest.mark.parametrize("content, mode, reason", [(b"x" * 31, 0o400, "is not 32 bytes long"),
                                                    (bytes(32), 0o400, "holds only zeros"),
-                                                   (b"x" * 32, 0o440, "chmod 0400")])
+                                                   (b"x" * 32, 0o444, "chmod 0400")])
 def test_b4_a_wrong_key_is_named_and_left_alone(keys, content, mode, reason):
     """B4: nothing is overwritten, whatever lies there."""
     path = keys / "validate" / "pepper-1"
