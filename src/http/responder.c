@@ -12,7 +12,6 @@
 #include "http/metrics.h"
 
 #define START_MS 2000
-#define RETRY_AFTER_SECONDS 1
 
 /* A stopping responder closes idle connections only after this: nginx leaves them within keepalive_time and
    keepalive_timeout (nginx/upstream.conf). */
@@ -51,7 +50,7 @@ static void send_answer(struct server *server, struct batch_item *item, enum htt
 
 static void refuse(struct server *server, struct batch_item *item, enum http_outcome outcome)
 {
-	http_refuse(&server->answer, outcome, RETRY_AFTER_SECONDS);
+	http_refuse(&server->answer, outcome, RESPONDER_RETRY_SECONDS);
 	send_answer(server, item, outcome);
 }
 

@@ -9,6 +9,8 @@
 #include "http/pump.h"
 #include "otp/settings.h"
 
+#define RESPONDER_RETRY_SECONDS 1 /* Retry-After of 503 */
+
 /* What makes a responder the one it is. A request is a struct whose first member is its struct batch_item; context is
    pump_work's, and comes first in its calls. */
 struct responder {

@@ -44,8 +44,8 @@ class Caller:
             [c and code_mac(self.stack.pepper(), t, c) for t, c in guesses])).fetchall()
         return [row[1:] for row in rows]
 
-    def claim(self, count=10, lease=60):
-        return self.working.execute("select * from otp.claim_mail(%s, %s)", (count, lease)).fetchall()
+    def claim(self, count=10):
+        return self.working.execute("select * from otp.claim_mail(%s)", (count,)).fetchall()
 
     def settle(self, jobs, outcome, reply="250 OK", retry=None):
         return [row[1] for row in self.working.execute(
@@ -53,12 +53,12 @@ class Caller:
             ([j[0] for j in jobs], [j[1] for j in jobs], [outcome] * len(jobs), [reply] * len(jobs),
              [retry] * len(jobs))).fetchall()]
 
-    def sweep(self, retention=0, lifetime=0, count=1000):
+    def sweep(self, retention=0, count=1000):
         """Deletes until the end; -> the sizes of the steps"""
         steps, after = [], None
         while True:
-            deleted, after = self.working.execute("select * from otp.sweep(%s, %s, %s, %s)",
-                                                  (after, retention, lifetime, count)).fetchone()
+            deleted, after = self.working.execute("select * from otp.sweep(%s, %s, %s)",
+                                                  (after, retention, count)).fetchone()
             if after is None:
                 return steps
             steps.append(deleted)
@@ -285,7 +285,7 @@ def test_a12_validate_never_returns_the_mac(database):
 def test_p2_a_lease_is_held_and_ends(call, database):
     """P2: no second worker gets a job inside a live lease; after it the same job, the same sealed code."""
     (token,), _ = call.generate([address_of()])
-    first = call.claim(lease=60)
+    first = call.claim()
     assert [job[0] for job in first] == [token_id(token)] and first[0][8] == 1
     assert call.claim() == []
     database.query("update otp.mail set next_attempt_at = clock_timestamp()")
@@ -352,7 +352,7 @@ def test_claims_do_not_overlap_or_wait(call, database):
     call.generate([address_of() for _ in range(40)])
     with database.postgres.connect("otp_worker") as other:
         with other.transaction():
-            first = other.execute("select id from otp.claim_mail(15, 60)").fetchall()
+            first = other.execute("select id from otp.claim_mail(15)").fetchall()
             second = call.claim(100)
         assert len(first) == 15 and len(second) == 25
         assert not {row[0] for row in first} & {row[0] for row in second}
@@ -372,7 +372,7 @@ def test_sweep_deletes_after_the_retention_only(call, database):
     """Expired and retained long enough goes, with its mail; expired but retained, and live, stay."""
     gone = old(database, 5, 90000)
     kept = old(database, 3, 80000) + old(database, 2, 10)
-    assert sum(call.sweep(retention=86400, lifetime=600)) == 5
+    assert sum(call.sweep(retention=86400)) == 5
     assert all(database.challenge(t) is None for t in gone) and all(database.challenge(t) for t in kept)
     assert database.query("select count(*) from otp.mail") == [(5,)]
 
@@ -381,13 +381,13 @@ def test_sweep_is_not_fooled_by_an_id_from_the_past(call, database):
     """A responder's slow clock makes old ids; expires_at, by the database's clock, decides."""
     token = database.plant(age=200000, lifetime=300)
     database.query("update otp.challenge set created_at = clock_timestamp()")
-    assert sum(call.sweep(retention=0, lifetime=600)) == 0
+    assert sum(call.sweep(retention=0)) == 0
     assert database.challenge(token)
 
 
 def test_sweep_works_in_bounded_steps(call, database):
     old(database, 250, 90000)
-    steps = call.sweep(retention=3600, lifetime=600, count=100)
+    steps = call.sweep(retention=3600, count=100)
     assert steps == [100, 100, 50]
 
 
@@ -395,7 +395,7 @@ def test_sweep_goes_on_past_rows_that_stay(call, database):
     """Rows that must stay do not hold up those behind them."""
     for index in range(30):
         database.plant(age=90000, lifetime=-80000 if index % 3 == 0 else 1000)
-    assert sum(call.sweep(retention=3600, lifetime=600, count=7)) == 10
+    assert sum(call.sweep(retention=3600, count=7)) == 10
     assert database.query("select count(*) from otp.challenge") == [(20,)]
 
 
@@ -412,7 +412,7 @@ def test_sweep_uses_the_primary_keys_alone(call, database):
         for setting, value in (("log_min_duration", "0"), ("log_nested_statements", "on"), ("log_analyze", "on")):
             connection.execute(f"set auto_explain.{setting} = '{value}'")
         connection.execute("set client_min_messages = log")
-        assert connection.execute("select deleted from otp.sweep(null, 3600, 600, 10)").fetchone() == (10,)
+        assert connection.execute("select deleted from otp.sweep(null, 3600, 10)").fetchone() == (10,)
     plan = "\n".join(n for n in notices if "from otp.challenge" in n)
     assert "Delete on challenge" in plan and "Index Scan using challenge_pkey" in plan, plan
     assert "mail_pkey" in plan
@@ -448,7 +448,7 @@ def test_sweep_while_validates_run(call, database):
     threads = [threading.Thread(target=run) for _ in range(3)]
     for thread in threads:
         thread.start()
-    assert sum(call.sweep(retention=3600, lifetime=600, count=10)) == 400
+    assert sum(call.sweep(retention=3600, count=10)) == 400
     for thread in threads:
         thread.join()
     assert len(verdicts) == 1200 and set(verdicts) <= {"expired", "unknown_token"}
