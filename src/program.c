@@ -6,7 +6,7 @@
 #include "base/complaint.h"
 #include "base/log.h"
 #include "base/process.h"
-#include "db/db.h"
+#include "db/db_target.h"
 
 #define EXIT_USAGE 2
 
@@ -22,7 +22,7 @@ static bool is_sound(const struct program_parts *parts, struct settings *setting
 	    settings_read(settings, parts->program) != RESULT_OK)
 		return false;
 	log_start(name, settings->log_level);
-	return db_check(settings->database_url) == RESULT_OK &&
+	return db_target_check(settings->database_url) == RESULT_OK &&
 	       keys_load(keys, parts->program, settings->key_dir) == RESULT_OK &&
 	       (parts->prepare == NULL || parts->prepare(parts->context, settings, keys));
 }

@@ -1,4 +1,4 @@
--- The version of the functions: src/db/schema_version.h has the one that the programs need.
+-- The version of the functions, which programs ask for at connect.
 
 create function otp.schema_version()
 returns integer
@@ -6,4 +6,4 @@ language sql immutable
 set search_path = pg_catalog, pg_temp
 return 1;
 
-comment on function otp.schema_version is 'A program that needs a higher one refuses to work: run migrate. A higher one still serves older programs.';
+comment on function otp.schema_version is 'What programs ask at connect: they need at least the version that they were made for (src/db/schema_version.h). A higher one still serves them.';

@@ -8,30 +8,31 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/complaint.h"
 #include "base/log.h"
-#include "db/db_rows.h"
+#include "db/db_target.h"
 #include "db/sqlstate.h"
 
-#define CONNECT_MS 5000
-#define BACKOFF_FIRST_MS 50
+#define BACKOFF_FIRST_MS 10 /* after all servers were tried once; the first try comes at once */
 #define BACKOFF_MAX_MS 2000
+#define QUERY_BYTES 1024
 
 enum state {
 	STATE_DOWN,       /* waiting for the next try */
 	STATE_CONNECTING, /* libpq's handshake */
-	STATE_PREPARING,  /* statement after statement, then the clock */
+	STATE_PREPARING,  /* step after step */
 	STATE_READY,
 	STATE_BUSY
 };
 
+/* The steps of preparing a session; then come the statements, and at last the channel. */
+enum step { STEP_CHECK, STEP_SET, STEP_CHECK_AGAIN, STEP_STATEMENTS };
+
 struct db {
-	const char *conninfo;
-	const char *program;
-	const struct db_statement *statements;
+	const struct db_client *client;
 	const char *channel;
 	struct loop *loop;
 	struct loop_watch watch;
+	struct db_target *target;
 	PGconn *connection;
 	PGresult *result; /* the last of the call under way */
 	PGresult *rows;   /* what the handler is looking at */
@@ -41,7 +42,7 @@ struct db {
 	bool wants_write;
 	PostgresPollingStatusType polling;
 	size_t statement_count;
-	size_t step; /* of preparing */
+	size_t step;
 	int backoff_ms;
 	uint64_t tick_ms; /* state DOWN: when to try; otherwise: the deadline */
 	int64_t clock_offset_ms;
@@ -49,39 +50,28 @@ struct db {
 	void *context;
 };
 
-enum result db_check(const char *conninfo)
-{
-	char *complaint = NULL;
-	PQconninfoOption *options = PQconninfoParse(conninfo, &complaint);
-
-	if (options == NULL) {
-		if (complaint != NULL)
-			complaint[strcspn(complaint, "\n")] = '\0';
-		complain("DATABASE_URL", "%s", complaint != NULL ? complaint : "out of memory");
-		PQfreemem(complaint);
-		return RESULT_INVALID;
-	}
-	PQconninfoFree(options);
-	return RESULT_OK;
-}
-
 static void on_watch(void *context, bool readable, bool writable);
 
-struct db *db_new(struct loop *loop, const char *conninfo, const char *program, const struct db_statement *statements)
+struct db *db_new(struct loop *loop, const char *conninfo, const struct db_client *client)
 {
 	struct db *db = calloc(1, sizeof(*db));
+	char options[QUERY_BYTES];
+	struct text text;
 
 	if (db == NULL)
 		return NULL;
-	db->conninfo = conninfo;
-	db->program = program;
-	db->statements = statements;
-	while (statements[db->statement_count].name != NULL)
+	text_init(&text, options, sizeof(options));
+	db_session_put_options(&text, client->settings);
+	db->client = client;
+	while (client->statements[db->statement_count].name != NULL)
 		db->statement_count++;
 	db->loop = loop;
 	db->watch = (struct loop_watch){.fd = -1, .handler = on_watch, .context = db};
-	db->backoff_ms = BACKOFF_FIRST_MS;
-	return db;
+	db->target = db_target_new(conninfo, client->program, options);
+	if (db->target != NULL)
+		return db;
+	free(db);
+	return NULL;
 }
 
 void db_free(struct db *db)
@@ -91,6 +81,7 @@ void db_free(struct db *db)
 	loop_remove(db->loop, &db->watch);
 	PQclear(db->result);
 	PQfinish(db->connection);
+	db_target_free(db->target);
 	free(db);
 }
 
@@ -119,31 +110,63 @@ static void complete(struct db *db, enum result result, PGresult *rows)
 		handler(db->context, result, rows);
 }
 
-/* The connection is gone: whoever waits learns it, and the next try is due after the backoff. */
-static void lose(struct db *db, uint64_t now_ms, const char *why)
+/* When to try again: at once with the next server, and in growing steps when all have failed. */
+static int next_pause_ms(struct db *db)
+{
+	int pause_ms = db->backoff_ms;
+
+	if (db->state == STATE_READY || db->state == STATE_BUSY || db_target_advance(db->target))
+		return 0;
+	db->backoff_ms = pause_ms == 0 ? BACKOFF_FIRST_MS : pause_ms * 2;
+	if (db->backoff_ms > BACKOFF_MAX_MS)
+		db->backoff_ms = BACKOFF_MAX_MS;
+	return pause_ms;
+}
+
+/* The connection is gone: whoever waits learns it, and the next try is due. */
+static void lose(struct db *db, uint64_t now_ms, const char *event, const char *why)
 {
 	if (!db->was_down)
-		log_event(LOG_ERROR, "database_away", LOG_TEXT("reason", why));
+		log_event(LOG_ERROR, event, LOG_TEXT("server", db_target_name(db->target)), LOG_TEXT("reason", why));
 	db->was_down = true;
 	loop_remove(db->loop, &db->watch);
 	PQclear(db->result);
 	db->result = NULL;
 	PQfinish(db->connection);
 	db->connection = NULL;
+	db->tick_ms = now_ms + (uint64_t)next_pause_ms(db);
 	db->state = STATE_DOWN;
-	db->tick_ms = now_ms + (uint64_t)db->backoff_ms;
-	db->backoff_ms = db->backoff_ms * 2 < BACKOFF_MAX_MS ? db->backoff_ms * 2 : BACKOFF_MAX_MS;
 	complete(db, RESULT_UNKNOWN, NULL);
+}
+
+/* An error of a session that is not always the same one: 26000 no such prepared statement, 42P05 there is one already.
+ */
+static bool is_shared(const PGresult *answer)
+{
+	const char *state = PQresultErrorField(answer, PG_DIAG_SQLSTATE);
+
+	return state != NULL && (strcmp(state, "26000") == 0 || strcmp(state, "42P05") == 0);
 }
 
 static void lose_with_reason(struct db *db, uint64_t now_ms)
 {
 	char reason[256];
 
-	snprintf(reason, sizeof(reason), "%s",
-		 db->connection != NULL ? PQerrorMessage(db->connection) : "out of memory");
+	if (is_shared(db->result)) {
+		lose(db, now_ms, "database_pooler",
+		     "the session is shared with others: use session mode or a direct connection");
+		return;
+	}
+
+	(void)snprintf(reason, sizeof(reason), "%s",
+		       db->connection != NULL ? PQerrorMessage(db->connection) : "out of memory");
 	reason[strcspn(reason, "\n")] = '\0';
-	lose(db, now_ms, reason);
+	if (db_target_quotes_password(db->target, reason))
+		(void)snprintf(reason, sizeof(reason), "not shown: the message quotes the password");
+	/* A pooler's word for "options". The session's settings are set after the start then. */
+	if (strstr(reason, "unsupported startup parameter") != NULL)
+		db_target_drop_options(db->target);
+	lose(db, now_ms, "database_away", reason);
 }
 
 /* libpq would print what the server tells on its own, and the log is JSON; what matters shows in results. */
@@ -155,21 +178,9 @@ static void drop_notice(void *context, const PGresult *notice)
 
 static void start_connecting(struct db *db, uint64_t now_ms)
 {
-	/* What the operator's conninfo says comes later and wins. */
-	const char *const names[] = {"client_encoding",
-				     "fallback_application_name",
-				     "keepalives_idle",
-				     "keepalives_interval",
-				     "keepalives_count",
-				     "tcp_user_timeout",
-				     "target_session_attrs",
-				     "dbname",
-				     NULL};
-	const char *const values[] = {"UTF8", db->program, "10", "5", "3", "5000", "read-write", db->conninfo, NULL};
-
-	db->connection = PQconnectStartParams(names, values, 1);
+	db->connection = db_target_connect(db->target);
 	db->state = STATE_CONNECTING;
-	db->tick_ms = now_ms + CONNECT_MS;
+	db->tick_ms = now_ms + (uint64_t)db_target_timeout_ms(db->target);
 	if (db->connection == NULL || PQstatus(db->connection) == CONNECTION_BAD) {
 		lose_with_reason(db, now_ms);
 		return;
@@ -190,19 +201,33 @@ static void flush(struct db *db, uint64_t now_ms)
 		rewatch(db, false, left > 0);
 }
 
-/* The steps of preparing: every statement, then the server's clock, then, if asked for, the channel. */
+/* --- Preparing a session --- */
+
+static int send_query(struct db *db)
+{
+	char query[QUERY_BYTES];
+	struct text text;
+
+	text_init(&text, query, sizeof(query));
+	if (db->step == STEP_SET)
+		db_session_put_set(&text, db->client->settings);
+	else if (db->step < STEP_STATEMENTS)
+		db_session_put_check(&text, db->client->settings);
+	else
+		text_printf(&text, "listen %s", db->channel);
+	return PQsendQueryParams(db->connection, query, 0, NULL, NULL, NULL, NULL, 1);
+}
+
 static void send_step(struct db *db, uint64_t now_ms)
 {
-	const struct db_statement *statement = &db->statements[db->step];
-	char query[80] = "select (extract(epoch from clock_timestamp()) * 1000)::bigint";
+	size_t number = db->step - STEP_STATEMENTS;
 	int sent;
 
-	if (db->step > db->statement_count)
-		snprintf(query, sizeof(query), "listen %s", db->channel);
-	if (db->step < db->statement_count)
-		sent = PQsendPrepare(db->connection, statement->name, statement->sql, 0, NULL);
+	if (db->step >= STEP_STATEMENTS && number < db->statement_count)
+		sent = PQsendPrepare(db->connection, db->client->statements[number].name,
+				     db->client->statements[number].sql, 0, NULL);
 	else
-		sent = PQsendQueryParams(db->connection, query, 0, NULL, NULL, NULL, NULL, 1);
+		sent = send_query(db);
 	if (!sent)
 		lose_with_reason(db, now_ms);
 	else
@@ -212,33 +237,62 @@ static void send_step(struct db *db, uint64_t now_ms)
 static void become_ready(struct db *db)
 {
 	db->state = STATE_READY;
-	db->backoff_ms = BACKOFF_FIRST_MS;
+	db->backoff_ms = 0;
 	db->tick_ms = UINT64_MAX;
 	db->was_down = false;
-	log_event(LOG_INFO, "database_up", LOG_NUMBER("server_version", PQserverVersion(db->connection)));
+	db_target_keep(db->target);
+	log_event(LOG_INFO, "database_up", LOG_TEXT("server", db_target_name(db->target)),
+		  LOG_NUMBER("server_version", PQserverVersion(db->connection)));
 }
 
-/* A step of preparing is answered. */
+/* What the check of a session has found; false: the connection is given up. */
+static bool judge_session(struct db *db, uint64_t now_ms)
+{
+	struct db_session session;
+	struct db_session_flaw flaw;
+
+	if (db_session_read(db->result, &session, &flaw) != RESULT_OK) {
+		lose(db, now_ms, flaw.event, flaw.reason);
+		return false;
+	}
+	db->clock_offset_ms = session.clock_ms - (int64_t)clock_ms();
+	if (session.backend_pid != PQbackendPID(db->connection) && db->step == STEP_CHECK)
+		log_event(LOG_INFO, "database_pooler", LOG_TEXT("server", db_target_name(db->target)),
+			  LOG_TEXT("reason", "a pooler is in between: it must be in session mode"));
+	if (!session.has_settings && db->step == STEP_CHECK_AGAIN) {
+		lose(db, now_ms, "database_pooler",
+		     "the session does not keep its settings: use session mode or a direct connection");
+		return false;
+	}
+	db->step = session.has_settings ? STEP_STATEMENTS : db->step + 1;
+	return true;
+}
+
+/* A step of preparing is answered. A check that is refused has found no otp.schema_version. */
 static void finish_step(struct db *db, uint64_t now_ms)
 {
 	ExecStatusType status = PQresultStatus(db->result);
-	int64_t server_ms = 0;
+	const char *state = PQresultErrorField(db->result, PG_DIAG_SQLSTATE);
+	bool is_missing = state != NULL && (strcmp(state, "42883") == 0 || strcmp(state, "3F000") == 0);
 
-	if ((status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) ||
-	    (db->step == db->statement_count && db_get_bigint(db->result, 0, 0, &server_ms) != RESULT_OK)) {
+	if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK && !(is_missing && db->step == STEP_CHECK)) {
 		lose_with_reason(db, now_ms);
 		return;
 	}
-	if (db->step == db->statement_count)
-		db->clock_offset_ms = server_ms - (int64_t)clock_ms();
+	if (db->step == STEP_SET || db->step >= STEP_STATEMENTS)
+		db->step++;
+	else if (!judge_session(db, now_ms))
+		return;
 	PQclear(db->result);
 	db->result = NULL;
-	db->step++;
-	if (db->step <= db->statement_count || (db->step == db->statement_count + 1 && db->channel != NULL))
+	if (db->step < STEP_STATEMENTS + db->statement_count ||
+	    (db->step == STEP_STATEMENTS + db->statement_count && db->channel != NULL))
 		send_step(db, now_ms);
 	else
 		become_ready(db);
 }
+
+/* --- Answers --- */
 
 /* Logs an error that the server sent, but for those by which it says goodbye. */
 static enum result refused(const PGresult *answer)
@@ -246,7 +300,7 @@ static enum result refused(const PGresult *answer)
 	const char *state = PQresultErrorField(answer, PG_DIAG_SQLSTATE);
 	enum result result = sqlstate_result(state);
 
-	if (result != RESULT_UNKNOWN)
+	if (result != RESULT_UNKNOWN && !is_shared(answer))
 		log_event(LOG_ERROR, "database_refused", LOG_TEXT("sqlstate", state),
 			  LOG_TEXT("message", PQresultErrorField(answer, PG_DIAG_MESSAGE_PRIMARY)));
 	return result;
@@ -260,7 +314,7 @@ static void finish_call(struct db *db, uint64_t now_ms)
 
 	if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
 		result = refused(db->result);
-	if (result == RESULT_UNKNOWN || PQstatus(db->connection) == CONNECTION_BAD) {
+	if (result == RESULT_UNKNOWN || is_shared(db->result) || PQstatus(db->connection) == CONNECTION_BAD) {
 		lose_with_reason(db, now_ms);
 		return;
 	}
@@ -315,7 +369,7 @@ static void poll_connecting(struct db *db, uint64_t now_ms)
 		rewatch(db, true, false);
 		PQsetnonblocking(db->connection, 1);
 		db->state = STATE_PREPARING;
-		db->step = 0;
+		db->step = STEP_CHECK;
 		send_step(db, now_ms);
 		break;
 	}
@@ -336,6 +390,14 @@ static void on_watch(void *context, bool readable, bool writable)
 		read_answers(db, now_ms);
 }
 
+/* The deadline has passed. A server that was connected and does not answer is not the first to be tried again. */
+static void give_up(struct db *db, uint64_t now_ms)
+{
+	if (db->state == STATE_BUSY)
+		(void)db_target_advance(db->target);
+	lose(db, now_ms, "database_away", db->state == STATE_BUSY ? "no answer in time" : "connecting took too long");
+}
+
 void db_tick(struct db *db, uint64_t now_ms)
 {
 	if (now_ms < db->tick_ms)
@@ -343,7 +405,7 @@ void db_tick(struct db *db, uint64_t now_ms)
 	if (db->state == STATE_DOWN)
 		start_connecting(db, now_ms);
 	else
-		lose(db, now_ms, db->state == STATE_BUSY ? "no answer in time" : "connecting took too long");
+		give_up(db, now_ms);
 }
 
 uint64_t db_next_tick_ms(const struct db *db)
@@ -407,8 +469,8 @@ enum result db_send(struct db *db, size_t statement, const struct db_params *par
 		return result;
 	if (db->state != STATE_READY)
 		return RESULT_UNAVAILABLE;
-	if (!PQsendQueryPrepared(db->connection, db->statements[statement].name, view.count, view.value, view.length,
-				 view.format, 1)) {
+	if (!PQsendQueryPrepared(db->connection, db->client->statements[statement].name, view.count, view.value,
+				 view.length, view.format, 1)) {
 		lose_with_reason(db, clock_ms());
 		return RESULT_UNAVAILABLE;
 	}

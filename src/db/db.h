@@ -10,6 +10,7 @@
 #include "base/loop.h"
 #include "base/result.h"
 #include "db/db_params.h"
+#include "db/db_session.h"
 
 struct db;
 struct pg_result; /* libpq's: the rows of an answer; db_rows.h reads them */
@@ -20,12 +21,16 @@ struct db_statement {
 	const char *sql;
 };
 
-/* Is conninfo well-formed? Complains if not. Connects to nothing. */
-OTP_MUST_CHECK enum result db_check(const char *conninfo);
+/* What a program asks of its connection. Static data. */
+struct db_client {
+	const char *program;
+	const struct db_setting *settings;     /* ended by a NULL name, so for the next */
+	const struct db_statement *statements; /* numbered from 0 */
+};
 
-/* Makes an unconnected handle that loop will drive; db_tick connects it. statements: static, ended by one with a NULL
-   name. conninfo: libpq's string or URL. NULL: out of memory. */
-struct db *db_new(struct loop *loop, const char *conninfo, const char *program, const struct db_statement *statements);
+/* Makes an unconnected handle that loop will drive; db_tick connects it. conninfo: as db_target_check has found it
+   good. NULL: out of memory. */
+struct db *db_new(struct loop *loop, const char *conninfo, const struct db_client *client);
 void db_free(struct db *db);
 struct loop *db_loop(const struct db *db);
 

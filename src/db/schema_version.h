@@ -1,4 +1,4 @@
-/* schema_version.h: the version of the database's functions that the programs need, as otp.schema_version returns it. */
+/* schema_version.h: the oldest version of schema otp that these programs work with; see otp.schema_version in sql/. */
 #ifndef OTP_SCHEMA_VERSION_H
 #define OTP_SCHEMA_VERSION_H
 

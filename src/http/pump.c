@@ -20,6 +20,7 @@ struct done {
 
 struct pump {
 	struct pump_settings settings;
+	struct db_client client;
 	struct db *db;
 	struct batch *batch;
 	struct db_params *params;
@@ -287,7 +288,8 @@ struct pump *pump_new(const struct pump_settings *settings)
 	pump->params = db_params_new();
 	pump->under_way = calloc(settings->batch_max, sizeof(pump->under_way[0]));
 	pump->done = calloc(settings->batch_max, sizeof(pump->done[0]));
-	pump->db = db_new(settings->loop, settings->database_url, settings->program, settings->work->statements);
+	pump->client = (struct db_client){settings->program, db_session_request, settings->work->statements};
+	pump->db = db_new(settings->loop, settings->database_url, &pump->client);
 	if (pump->batch != NULL && pump->params != NULL && pump->under_way != NULL && pump->done != NULL &&
 	    pump->db != NULL)
 		return pump;

@@ -36,6 +36,8 @@ static const struct db_statement statements[] = {
     {NULL, NULL},
 };
 
+static const struct db_client client = {"otp-worker", db_session_background, statements};
+
 static const char *const outcome_name[] = {
     [OUTBOX_SENT] = "sent",
     [OUTBOX_RETRY] = "retry",
@@ -58,7 +60,7 @@ struct outbox *outbox_new(struct loop *loop, const char *database_url, const str
 	for (size_t i = 0; i < keys->count; i++)
 		seal_opener_init(&outbox->opener[i], keys->key[i]);
 	outbox->params = db_params_new();
-	outbox->db = db_new(loop, database_url, "otp-worker", statements);
+	outbox->db = db_new(loop, database_url, &client);
 	if (outbox->params == NULL || outbox->db == NULL) {
 		outbox_free(outbox);
 		return NULL;

@@ -30,6 +30,8 @@ static const struct db_statement statements[] = {
     {NULL, NULL},
 };
 
+static const struct db_client client = {"otp-worker", db_session_background, statements};
+
 struct sweep *sweep_new(struct loop *loop, const struct sweep_settings *settings)
 {
 	struct sweep *sweep = calloc(1, sizeof(*sweep));
@@ -38,7 +40,7 @@ struct sweep *sweep_new(struct loop *loop, const struct sweep_settings *settings
 		return NULL;
 	sweep->settings = *settings;
 	sweep->params = db_params_new();
-	sweep->db = db_new(loop, settings->database_url, "otp-worker", statements);
+	sweep->db = db_new(loop, settings->database_url, &client);
 	if (sweep->params == NULL || sweep->db == NULL) {
 		sweep_free(sweep);
 		return NULL;

@@ -70,6 +70,40 @@ def test_a_password_in_the_database_url_is_never_shown(stack):
     assert secret not in process.output()
 
 
+SECRET = "hunter22hunter"
+MALFORMED = ['"postgres://u:{}@h/otp"', "'postgresql://u:{}@h/otp'", "mysql://u:{}@h/otp", "postgresql://u:{}@[::1/otp", "postgresql://u:%{}@h/otp",
+             "postgresql://u:{}@x@h/otp", "postgresql://u:x@{}@h/otp", "postgresql://u:x/{}@h/otp", "host=h password={} dbname", "host=h password='{}",
+             "host=h password=a {}", "host={}@h", "host=h port={}", "{}", "postgresql://u:{}\n@h/otp", "postgresql://u:{}\u00a0\u0080@h/otp"]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("url", MALFORMED)
+def test_a25_no_malformed_url_is_shown(stack, program, url):
+    """A25: a DATABASE_URL that cannot be parsed, or does not mean what it seems to, is named and never quoted."""
+    for arguments in (["--check"], []):
+        done = run(program, *arguments, env=settings(stack, program, DATABASE_URL=url.format(SECRET)))
+        assert done.returncode == 2 and "DATABASE_URL: " in done.stderr, done
+        assert SECRET not in done.stdout + done.stderr and SECRET[1:] not in done.stderr, done
+
+
+@pytest.mark.parametrize("content", [SECRET.encode(), SECRET.encode() + b"\n" + b"x" * 40, b"\n" + SECRET.encode(), SECRET.encode() * 3])
+def test_a25_no_malformed_secret_file_is_shown(stack, content):
+    """A25: what is wrong with a key file or a password file is said without its contents."""
+    folder = stack.folder / "tmp" / "a25"
+    folder.mkdir(exist_ok=True)
+    for name in ("pepper-1", "mail-1.pub", "mail-1.key", "password"):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).write_bytes(content)
+        (folder / name).chmod(0o400)
+    subprocess.run(["chown", "-R", "--reference", str(stack.keys / "worker" / "mail-1.key"), str(folder)], check=True)
+    for program in PROGRAMS:
+        done = run(program, "--check", env=settings(stack, program, KEY_DIR=folder))
+        assert done.returncode == 2 and str(folder) in done.stderr, done
+        assert SECRET not in done.stdout + done.stderr, done
+    done = run("worker", "--check", env=settings(stack, "worker", SMTP_USER="u", SMTP_PASSWORD_FILE=folder / "password"))
+    assert SECRET not in done.stdout + done.stderr, done
+
+
 @pytest.mark.parametrize("kind", ["generate", "validate"])
 @pytest.mark.parametrize("way", ["fd0", "listen_fds"])
 def test_listening_sockets_that_are_passed(stack, kind, way):
