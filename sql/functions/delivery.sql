@@ -2,7 +2,7 @@
 -- Rows are found by key whatever the plan was made for (see requests.sql). The settings of otp.claim_mail make it walk the
 -- queue's index from its head, however long the queue is.
 
-create function otp.claim_mail(max_count integer)
+create or replace function otp.claim_mail(max_count integer)
 returns table (id uuid, lease uuid, recipient text, locale text, sealed bytea, mail_key smallint,
                created_ms bigint, expires_ms bigint, attempts integer, lease_ms integer)
 language plpgsql security definer
@@ -73,7 +73,7 @@ $$;
 comment on function otp.claim_mail is
 'Takes up to max_count mails that are due, under a lease: nobody else gets them for lease_ms, which ends before the code does. Mails whose code has too little life left become expired instead.';
 
-create function otp.settle_mail(
+create or replace function otp.settle_mail(
     ids           uuid[],
     leases        uuid[],
     outcomes      text[],

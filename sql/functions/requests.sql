@@ -4,7 +4,7 @@
 -- order of the batch, which is sorted, so that two batches lock rows in the same order. The settings below fix that, and
 -- "= any (array[...])" instead of "=": with that, an empty table's plan is a walk of the whole index, kept when it has grown.
 
-create function otp.generate(
+create or replace function otp.generate(
     ids              uuid[],
     emails           text[],
     recipients       text[],
@@ -78,7 +78,7 @@ $$;
 comment on function otp.generate is
 'Stores a batch of challenges with their mails, one element per request, as far as the limits per address allow. A mailbox may be in a batch once. Returns, per request (ord, from 1), 0 if it was stored, or the seconds after which it may be asked again.';
 
-create function otp.retry_after(
+create or replace function otp.retry_after(
     mailbox        text,
     moment         timestamptz,
     resend_seconds integer,
@@ -98,7 +98,7 @@ $$;
 
 comment on function otp.retry_after is 'Seconds until a mailbox may be sent a code again (volatile: it must see what another batch has just committed).';
 
-create function otp.validate(
+create or replace function otp.validate(
     ids           uuid[],
     macs          bytea[],
     mac_key       smallint,
@@ -154,7 +154,7 @@ $$;
 comment on function otp.validate is
 'Evaluates a batch of guesses, one element per request: counts each attempt and consumes the challenge on a match. A token may be in a batch once. A null mac is a guess that cannot be right. Returns, per request (ord, from 1), the verdict: valid, wrong_password, expired, used, exhausted, unknown_token, or unknown_key (with its number): the code was made under a key that is not given, so that no guess can be evaluated, and none is counted.';
 
-create function otp.refusal(id uuid, mac_key smallint, previous_key smallint, out verdict text, out unknown_key integer)
+create or replace function otp.refusal(id uuid, mac_key smallint, previous_key smallint, out verdict text, out unknown_key integer)
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan

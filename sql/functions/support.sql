@@ -3,7 +3,7 @@
 
 -- Lower case is that of ASCII, whatever the database's language. For a domain outside ASCII the canonical spelling is looked
 -- up where the address was used.
-create function otp.spellings(email text)
+create or replace function otp.spellings(email text)
 returns setof text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -23,7 +23,7 @@ $$;
 
 comment on function otp.spellings is 'The canonical spellings under which an address may be stored.';
 
-create function otp.forget(email text)
+create or replace function otp.forget(email text)
 returns table (challenges bigint, quotas bigint)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -53,7 +53,7 @@ $$;
 comment on function otp.forget is
 'Erases an address, in all its spellings, with its challenges, mails and limits. Letters outside ASCII must be as they were given. Returns how many rows went.';
 
-create function otp.unlock(email text)
+create or replace function otp.unlock(email text)
 returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -72,7 +72,7 @@ $$;
 
 comment on function otp.unlock is 'Lifts the sending limits of an address, so that it can be sent a code at once. Spent guesses stay spent. False: no limit was held.';
 
-create function otp.end_live()
+create or replace function otp.end_live()
 returns table (challenges bigint, mails bigint)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

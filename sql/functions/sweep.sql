@@ -1,7 +1,7 @@
 -- The sweep: deletes what has expired, after the retention, in bounded batches. It mimics a TTL, and waits for nobody: a row
 -- that somebody works on is left for the next sweep.
 
-create function otp.id_at(moment timestamptz)
+create or replace function otp.id_at(moment timestamptz)
 returns uuid
 language sql immutable
 set search_path = pg_catalog, pg_temp
@@ -12,7 +12,7 @@ $$;
 
 comment on function otp.id_at is 'The lowest id of a moment: ids of earlier challenges are below it.';
 
-create function otp.sweep(after uuid, retention_seconds integer, max_count integer)
+create or replace function otp.sweep(after uuid, retention_seconds integer, max_count integer)
 returns table (deleted integer, last uuid)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -74,7 +74,7 @@ $$;
 comment on function otp.sweep is
 'Deletes challenges, and their mails, that expired more than retention_seconds ago, up to max_count of them with an id above after (null: from the start). expires_at decides. Rows that somebody has locked stay for the next time. Returns how many went and the last id looked at (null: none left); go on from there.';
 
-create function otp.sweep_quota(from_block bigint, blocks integer)
+create or replace function otp.sweep_quota(from_block bigint, blocks integer)
 returns table (deleted integer, next_block bigint)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

@@ -1,6 +1,6 @@
 -- The version of the functions, which programs ask for at connect.
 
-create function otp.schema_version()
+create or replace function otp.schema_version()
 returns integer
 language sql immutable
 set search_path = pg_catalog, pg_temp
