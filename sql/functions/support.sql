@@ -60,10 +60,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-    keys constant text[] := array(select q.mailbox from otp.address_quota q
-                                   where q.mailbox in (select otp.spellings(unlock.email))
-                                   order by q.mailbox
-                                     for update);
+    who  constant text[] := array(select otp.spellings(unlock.email));
+    keys constant text[] := array(select q.mailbox from otp.address_quota q where q.mailbox = any (who) order by q.mailbox for update);
 begin
     delete from otp.address_quota q where q.mailbox = any (keys);
     return found;

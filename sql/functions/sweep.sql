@@ -3,7 +3,7 @@
 
 create or replace function otp.id_at(moment timestamptz)
 returns uuid
-language sql immutable
+language sql immutable strict
 set search_path = pg_catalog, pg_temp
 as $$
     select (repeat('0', 12 - length(hex)) || hex || repeat('0', 20))::uuid
