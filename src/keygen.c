@@ -297,8 +297,8 @@ static enum result find_generations(const struct key_folders *folders, struct nu
 	return RESULT_OK;
 }
 
-/* Programs know the newest two generations. While an older one has files, codes that were made under it may be live: who
-   removes them says that none is. */
+/* Programs know the newest two generations. While an older one has files, codes that were made under it may be live:
+   who removes them says that none is. */
 static enum result check_rotation(const struct key_folders *folders, const struct numbers *generations, bool is_forced)
 {
 	char why[256];

@@ -70,7 +70,8 @@ struct challenge_guess {
 };
 
 /* What otp.validate says of a guess, in the words of the answer: HTTP_OK, HTTP_WRONG_PASSWORD, HTTP_EXPIRED, HTTP_USED,
-   HTTP_EXHAUSTED, HTTP_UNKNOWN_TOKEN, or HTTP_UNAVAILABLE: the code was made under a key that this process does not hold.
+   HTTP_EXHAUSTED, HTTP_UNKNOWN_TOKEN, or HTTP_UNAVAILABLE: the code was made under a key that this process does not
+   hold.
  */
 struct challenge_answer {
 	enum http_outcome verdict;

@@ -77,8 +77,8 @@ static void report(struct pump *pump, size_t i, enum result result)
 	}
 }
 
-/* The server has certainly done nothing of it: it refused the batch, or rolled it back because of a lock or its time. An
-   unknown outcome is another matter: no guess is evaluated twice. */
+/* The server has certainly done nothing of it: it refused the batch, or rolled it back because of a lock or its time.
+   An unknown outcome is another matter: no guess is evaluated twice. */
 static bool is_rolled_back(enum result result)
 {
 	return result == RESULT_FAULT || result == RESULT_UNAVAILABLE;

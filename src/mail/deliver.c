@@ -338,8 +338,7 @@ static void release(struct run *run)
 
 int deliver_run(const struct deliver *deliver)
 {
-	struct run run = {.deliver = deliver,
-			  .max = (size_t)deliver->settings->messages_per_session};
+	struct run run = {.deliver = deliver, .max = (size_t)deliver->settings->messages_per_session};
 	int status = EXIT_FAILURE;
 
 	if (!allocate(&run)) {

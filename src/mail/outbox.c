@@ -29,7 +29,8 @@ static const struct db_statement statements[] = {
     /* What is claimed hangs on what was settled: mails that are released are due again for the claim. */
     [EXCHANGE] =
 	{"exchange_mail",
-	 "select lost, id, lease, recipient, locale, sealed, mail_key::integer, created_ms, expires_ms, attempts, lease_ms"
+	 "select lost, id, lease, recipient, locale, sealed, mail_key::integer, created_ms, expires_ms, attempts, "
+	 "lease_ms"
 	 " from (select count(*)::integer as lost from otp.settle_mail($1, $2, $3, $4, $5) where not settled) s"
 	 " left join lateral otp.claim_mail(case when lost >= 0 then $6::integer end) on true"},
     [SETTLE] = {"settle_mail", "select count(*)::integer from otp.settle_mail($1, $2, $3, $4, $5) where not settled"},
