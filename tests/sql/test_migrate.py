@@ -71,6 +71,14 @@ def test_a_second_run_changes_nothing(empty):
     assert sorted(empty.query("select name from otp.migration")) == [(TABLE,), ("functions",)]
 
 
+def test_the_programs_and_the_functions_name_one_version(empty):
+    """What src/db/schema_version.h asks for is what sql/ has, and each program may ask."""
+    empty.migrate()
+    needed = re.search(r"^#define DB_SCHEMA_VERSION (\d+)$", (SQL.parent / "src" / "db" / "schema_version.h").read_text(), re.M)[1]
+    for role in PROGRAMS:
+        assert empty.query("select otp.schema_version()", user=role) == [(int(needed),)]
+
+
 def test_runs_side_by_side(empty):
     """One applies, the others wait and find it done."""
     runs = [subprocess.Popen(["sh", SQL / "migrate", empty.conninfo()], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
