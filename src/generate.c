@@ -9,17 +9,16 @@
 #include "http/responder.h"
 #include "otp/address.h"
 #include "otp/code.h"
+#include "otp/locale.h"
 #include "otp/seal.h"
 #include "otp/token.h"
 #include "program.h"
-
-#define LOCALE_MAX 35U /* RFC 5646 4.4.1 */
 
 struct request {
 	struct challenge_ask ask;
 	struct address address;
 	char token[TOKEN_TEXT + 1];
-	char locale[LOCALE_MAX + 1];
+	char locale[LOCALE_BYTES];
 };
 
 struct generate {
@@ -31,31 +30,24 @@ struct generate {
 	int *retry_after;                  /* of the batch that was answered */
 };
 
-/* A language tag, letters, digits and hyphens; anything else is taken for none. */
-static bool read_locale(const struct json_t *json, char locale[static LOCALE_MAX + 1])
+/* The member as it is, or else the header's languages. */
+static const char *choose_locale(struct request *request, const struct responder_request *asked)
 {
 	size_t length = 0;
-	const char *text = http_string(json, "locale", &length);
+	const char *text = http_string(asked->json, "locale", &length);
+	enum result result = text != NULL ? locale_read(request->locale, text, length)
+					  : locale_read_header(request->locale, asked->accept_language);
 
-	if (text == NULL || length == 0 || length > LOCALE_MAX)
-		return false;
-	for (size_t i = 0; i < length; i++) {
-		char c = text[i] == '_' ? '-' : text[i];
-
-		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-'))
-			return false;
-		locale[i] = c;
-	}
-	locale[length] = '\0';
-	return true;
+	return result == RESULT_OK ? request->locale : NULL;
 }
 
-static enum result read_address(const struct json_t *json, struct address *address)
+static enum result read_address(struct address *address, struct responder_request *asked)
 {
 	size_t length = 0;
-	const char *text = http_string(json, "email", &length);
+	const char *text = http_string(asked->json, "email", &length);
 
-	return text != NULL ? address_parse(address, text, length) : RESULT_INVALID;
+	asked->detail = "The member email is absent, or not a string.";
+	return text != NULL ? address_parse(address, text, length, &asked->detail) : RESULT_INVALID;
 }
 
 /* Makes token and code; only the hash, the MAC and the sealed code leave this function, and the token for the client.
@@ -78,22 +70,22 @@ static enum result make_secrets(struct generate *generate, struct request *reque
 	return result;
 }
 
-static enum http_outcome read_request(void *context, struct batch_item *item, const struct json_t *json,
-				      uint64_t clock_ms, uint64_t now_ms)
+static enum http_outcome read_request(void *context, struct batch_item *item, struct responder_request *asked)
 {
 	struct generate *generate = context;
 	struct request *request = (struct request *)item;
 	const struct address *address = &request->address;
 	struct challenge_ask *ask = &request->ask;
 
-	if (read_address(json, &request->address) != RESULT_OK)
+	if (read_address(&request->address, asked) != RESULT_OK)
 		return HTTP_INVALID_EMAIL;
-	if (make_secrets(generate, request, clock_ms, now_ms) != RESULT_OK)
+	asked->detail = NULL;
+	if (make_secrets(generate, request, asked->clock_ms, asked->now_ms) != RESULT_OK)
 		return HTTP_INTERNAL;
 	ask->email = address->given;
 	ask->recipient = strcmp(address->recipient, address->given) != 0 ? address->recipient : NULL;
 	ask->mailbox = strcmp(address->mailbox, address->given) != 0 ? address->mailbox : NULL;
-	ask->locale = read_locale(json, request->locale) ? request->locale : NULL;
+	ask->locale = choose_locale(request, asked);
 	/* One line per mailbox, whatever the spelling. */
 	crypto_generichash(item->key, sizeof(item->key), (const unsigned char *)address->mailbox,
 			   strlen(address->mailbox), generate->line_key, sizeof(generate->line_key));
@@ -130,7 +122,7 @@ static enum http_outcome answer(void *context, const struct batch_item *item, si
 	int retry_after = generate->retry_after[verdict];
 
 	if (retry_after > 0) {
-		http_refuse(answer, HTTP_LIMITED, retry_after);
+		http_refuse(answer, HTTP_LIMITED, retry_after, NULL);
 		return HTTP_LIMITED;
 	}
 	http_generated(answer, request->token, generate->terms.lifetime_seconds, generate->terms.resend_seconds);

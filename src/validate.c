@@ -36,21 +36,20 @@ static void read_guess(const struct key_ring *pepper, struct challenge_guess *gu
 	sodium_memzero(code, sizeof(code));
 }
 
-static enum http_outcome read_request(void *context, struct batch_item *item, const struct json_t *json,
-				      uint64_t clock_ms, uint64_t now_ms)
+static enum http_outcome read_request(void *context, struct batch_item *item, struct responder_request *asked)
 {
 	const struct validate *validate = context;
 	struct challenge_guess *guess = (struct challenge_guess *)item;
 	size_t password_length = 0;
 	size_t token_length = 0;
-	const char *password = http_string(json, "password", &password_length);
-	const char *token_text = http_string(json, "token", &token_length);
+	const char *password = http_string(asked->json, "password", &password_length);
+	const char *token_text = http_string(asked->json, "token", &token_length);
 	unsigned char token[TOKEN_BYTES];
 
-	(void)clock_ms;
-	(void)now_ms;
-	if (password == NULL || token_text == NULL || password_length == 0 || token_length == 0)
+	if (password == NULL || token_text == NULL || password_length == 0 || token_length == 0) {
+		asked->detail = "The members password and token must be strings that are not empty.";
 		return HTTP_BAD_REQUEST;
+	}
 	if (token_read(token, token_text, token_length) != RESULT_OK)
 		return HTTP_UNKNOWN_TOKEN;
 	read_guess(validate->pepper, guess, password, password_length, token);
@@ -104,9 +103,9 @@ static enum http_outcome answer(void *context, const struct batch_item *item, si
 		outcome = HTTP_INTERNAL;
 	if (outcome == HTTP_UNAVAILABLE) {
 		report_unknown_key(validate, judged->unknown_key);
-		http_refuse(answer, outcome, RESPONDER_RETRY_SECONDS);
+		http_refuse(answer, outcome, RESPONDER_RETRY_SECONDS, NULL);
 	} else if (outcome != HTTP_OK) {
-		http_refuse(answer, outcome, judged->attempts_left);
+		http_refuse(answer, outcome, judged->attempts_left, NULL);
 	}
 	return outcome;
 }

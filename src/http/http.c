@@ -59,7 +59,8 @@ static enum result end(const struct text *text, struct http_answer *answer)
 }
 
 /* The table and its numbers always fit. */
-static void refuse(struct http_answer *answer, enum http_outcome outcome, const char *headers, int number)
+static void refuse(struct http_answer *answer, enum http_outcome outcome, const char *headers, int number,
+		   const char *detail)
 {
 	const struct refusal *refusal = &refusals[outcome];
 	struct text text;
@@ -68,17 +69,19 @@ static void refuse(struct http_answer *answer, enum http_outcome outcome, const 
 	text_printf(&text, "{\"message\":\"%s\",\"error\":\"%s\"", refusal->message, refusal->slug);
 	if (refusal->number != NULL)
 		text_printf(&text, ",\"%s\":%d", refusal->number, number);
+	if (detail != NULL)
+		text_printf(&text, ",\"detail\":\"%s\"", detail);
 	text_put(&text, "}\n");
 	(void)!end(&text, answer);
 }
 
-void http_refuse(struct http_answer *answer, enum http_outcome outcome, int number)
+void http_refuse(struct http_answer *answer, enum http_outcome outcome, int number, const char *detail)
 {
 	char headers[64] = "";
 
 	if (outcome == HTTP_LIMITED || outcome == HTTP_UNAVAILABLE)
 		(void)snprintf(headers, sizeof(headers), "Retry-After: %d\r\n", number);
-	refuse(answer, outcome, headers, number);
+	refuse(answer, outcome, headers, number, detail);
 }
 
 const char *http_outcome_slug(enum http_outcome outcome)
@@ -91,7 +94,7 @@ void http_refuse_method(struct http_answer *answer, const char *allow)
 	char headers[128] = "";
 
 	snprintf(headers, sizeof(headers), "Allow: %s\r\n", allow);
-	refuse(answer, HTTP_METHOD_NOT_ALLOWED, headers, 0);
+	refuse(answer, HTTP_METHOD_NOT_ALLOWED, headers, 0, NULL);
 }
 
 void http_generated(struct http_answer *answer, const char *token, int expires_in, int resend_after)
@@ -153,16 +156,48 @@ void http_start(void)
 	json_object_seed(0); /* from the system's random source: keys chosen to collide shall not */
 }
 
-enum result http_parse(struct json_t **json, const char *body, size_t length)
+/* In words that quote nothing of the body, which may hold a code. */
+static const char *explain(enum json_error_code code)
 {
-	json_t *root = json_loadb(body, length, JSON_REJECT_DUPLICATES, NULL);
-
-	if (!json_is_object(root)) {
-		json_decref(root);
-		return RESULT_INVALID;
+	switch (code) {
+	case json_error_duplicate_key:
+		return "a name stands twice in an object";
+	case json_error_numeric_overflow:
+		return "a number is too large";
+	case json_error_null_character:
+	case json_error_null_byte_in_key:
+		return "a string holds the character U+0000";
+	case json_error_invalid_utf8:
+		return "a string is not UTF-8";
+	case json_error_premature_end_of_input:
+		return "it ends too early";
+	case json_error_end_of_input_expected:
+		return "something follows the object";
+	default:
+		return "it is not valid JSON";
 	}
-	*json = root;
-	return RESULT_OK;
+}
+
+enum result http_parse(struct json_t **json, const char *body, size_t length, char detail[static HTTP_DETAIL_BYTES])
+{
+	static const char byte_order_mark[] = "\xEF\xBB\xBF";
+	size_t skipped = length >= 3 && memcmp(body, byte_order_mark, 3) == 0 ? 3 : 0;
+	json_error_t error;
+	/* An integer of any length is a number that nobody reads. */
+	json_t *root =
+	    json_loadb(body + skipped, length - skipped, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &error);
+
+	if (json_is_object(root)) {
+		*json = root;
+		return RESULT_OK;
+	}
+	if (root != NULL)
+		(void)snprintf(detail, HTTP_DETAIL_BYTES, "The body must be a JSON object.");
+	else
+		(void)snprintf(detail, HTTP_DETAIL_BYTES, "The body: %s, at line %d, column %d.",
+			       explain(json_error_code(&error)), error.line, error.column);
+	json_decref(root);
+	return RESULT_INVALID;
 }
 
 void http_json_free(struct json_t *json)

@@ -34,8 +34,9 @@ struct http_answer {
 	char text[HTTP_ANSWER_MAX];
 };
 
-/* An answer to any outcome but HTTP_OK. number goes where the outcome's comment says; ignored elsewhere. */
-void http_refuse(struct http_answer *answer, enum http_outcome outcome, int number);
+/* An answer to any outcome but HTTP_OK. number goes where the outcome's comment says; ignored elsewhere. detail:
+   static, for a person: ASCII without quotes and backslashes; NULL: none. */
+void http_refuse(struct http_answer *answer, enum http_outcome outcome, int number, const char *detail);
 
 /* The outcome's slug, as in answers and metrics; "ok" for success. */
 const char *http_outcome_slug(enum http_outcome outcome);
@@ -55,11 +56,13 @@ OTP_MUST_CHECK enum result http_content(struct http_answer *answer, const char *
 /* Is a request's Content-Type JSON, or absent? */
 bool http_is_json(const char *content_type);
 
-/* A request body: one JSON object, without duplicate keys or NUL in any string. Prepares the parser once: http_start.
- */
+/* A request body: one JSON object, without duplicate names or NUL in any string; a byte order mark in front is skipped.
+   Otherwise detail gets what is wrong with it, and where. Prepares the parser once: http_start. */
+#define HTTP_DETAIL_BYTES 128U
 struct json_t; /* jansson's */
 void http_start(void);
-OTP_MUST_CHECK enum result http_parse(struct json_t **json, const char *body, size_t length);
+OTP_MUST_CHECK enum result http_parse(struct json_t **json, const char *body, size_t length,
+				      char detail[static HTTP_DETAIL_BYTES]);
 void http_json_free(struct json_t *json);
 
 /* A string member and its length, valid until http_json_free; NULL if absent or of another type. */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/log.h"
 #include "base/loop.h"
@@ -31,6 +32,8 @@ struct server {
 	uint64_t drain_until_ms;  /* UINT64_MAX: not draining */
 	struct metrics metrics;
 	struct http_answer answer;
+	const char *detail; /* of the refusal at hand; NULL: none */
+	char json_detail[HTTP_DETAIL_BYTES];
 };
 
 /* --- Answers --- */
@@ -50,7 +53,7 @@ static void send_answer(struct server *server, struct batch_item *item, enum htt
 
 static void refuse(struct server *server, struct batch_item *item, enum http_outcome outcome)
 {
-	http_refuse(&server->answer, outcome, RESPONDER_RETRY_SECONDS);
+	http_refuse(&server->answer, outcome, RESPONDER_RETRY_SECONDS, server->detail);
 	send_answer(server, item, outcome);
 }
 
@@ -102,21 +105,26 @@ static void on_ping(void *context, struct batch_item *item, enum result result)
 /* --- Routes --- */
 
 /* Reads the request and queues it; HTTP_OK if its answer will come. */
-static enum http_outcome take(struct server *server, struct batch_item *item, const struct json_t *json)
+static enum http_outcome take(struct server *server, struct fcgi_request *fcgi, const struct json_t *json)
 {
 	const struct responder *responder = server->responder;
-	uint64_t now_ms = loop_now_ms(server->loop);
-	enum http_outcome outcome =
-	    responder->read(responder->work.context, item, json, pump_clock_ms(server->pump), now_ms);
+	struct batch_item *item = fcgi_data(fcgi);
+	struct responder_request request = {.json = json,
+					    .clock_ms = pump_clock_ms(server->pump),
+					    .now_ms = loop_now_ms(server->loop),
+					    .accept_language = fcgi_parameter(fcgi, "HTTP_ACCEPT_LANGUAGE")};
+	enum http_outcome outcome = responder->read(responder->work.context, item, &request);
 
+	server->detail = request.detail;
 	if (outcome != HTTP_OK)
 		return outcome;
-	item->arrived_ms = now_ms;
+	item->arrived_ms = request.now_ms;
 	return pump_add(server->pump, item) == RESULT_OK ? HTTP_OK : HTTP_UNAVAILABLE;
 }
 
 static enum http_outcome on_route(struct server *server, struct fcgi_request *request)
 {
+	const char *encoding = fcgi_parameter(request, "HTTP_CONTENT_ENCODING");
 	const char *body = NULL;
 	size_t length = 0;
 	struct json_t *json = NULL;
@@ -127,9 +135,15 @@ static enum http_outcome on_route(struct server *server, struct fcgi_request *re
 		return result == RESULT_LIMITED ? HTTP_TOO_LARGE : HTTP_BAD_REQUEST;
 	if (!http_is_json(fcgi_parameter(request, "CONTENT_TYPE")))
 		return HTTP_UNSUPPORTED_TYPE;
-	if (http_parse(&json, body, length) != RESULT_OK)
+	if (encoding[0] != '\0' && strcasecmp(encoding, "identity") != 0) {
+		server->detail = "The body must not be compressed: Content-Encoding must be identity or absent.";
+		return HTTP_UNSUPPORTED_TYPE;
+	}
+	if (http_parse(&json, body, length, server->json_detail) != RESULT_OK) {
+		server->detail = server->json_detail;
 		return HTTP_BAD_REQUEST;
-	outcome = take(server, fcgi_data(request), json);
+	}
+	outcome = take(server, request, json);
 	http_json_free(json);
 	return outcome;
 }
@@ -183,6 +197,7 @@ static void on_request(void *context, struct fcgi_request *request)
 	bool is_get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
 	enum http_outcome outcome = HTTP_OK;
 
+	server->detail = NULL;
 	if (!is_route && !is_health && !is_under(path, "/metrics"))
 		outcome = HTTP_NOT_FOUND;
 	else if (is_route && strcmp(method, "POST") != 0)

@@ -12,10 +12,10 @@
 #include "otp/address.h"
 #include "otp/code.h"
 #include "otp/keys.h"
+#include "otp/locale.h"
 #include "otp/token.h"
 
 #define OUTBOX_LEASE_BYTES 16U
-#define OUTBOX_LOCALE_BYTES 36U
 
 struct outbox;
 
@@ -27,10 +27,10 @@ const char *outbox_outcome_name(enum outbox_outcome outcome);
 struct outbox_mail {
 	unsigned char id[TOKEN_ID_BYTES];
 	unsigned char lease[OUTBOX_LEASE_BYTES];
-	char recipient[ADDRESS_MAX + 1];  /* as otp-generate parsed it; for the log only masked */
-	char locale[OUTBOX_LOCALE_BYTES]; /* "": none */
-	char code[CODE_MAX + 1];          /* secret */
-	int64_t created_ms;               /* since 1970, by the database's clock */
+	char recipient[ADDRESS_MAX + 1]; /* as otp-generate parsed it; for the log only masked */
+	char locale[LOCALE_BYTES];       /* "": none */
+	char code[CODE_MAX + 1];         /* secret */
+	int64_t created_ms;              /* since 1970, by the database's clock */
 	int64_t expires_ms;
 	int attempts;     /* this one included */
 	int32_t lease_ms; /* nobody else gets it for so long; it ends before the code does */

@@ -249,7 +249,7 @@ static bool is_language_tag(const char *name)
 {
 	size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-");
 
-	return length > 0 && name[length] == '\0' && length < TEMPLATE_LOCALE_BYTES && name[0] > '9';
+	return length > 0 && name[length] == '\0' && length < LOCALE_TAG_BYTES && name[0] > '9';
 }
 
 static struct template_set *find_set(const struct templates *templates, const char *locale, size_t length)
@@ -319,24 +319,17 @@ void templates_free(struct templates *templates)
 	*templates = (struct templates){.set = NULL};
 }
 
+static const char *tag_of(const void *templates, size_t i)
+{
+	return ((const struct templates *)templates)->set[i].locale;
+}
+
 const struct template_set *templates_choose(const struct templates *templates, const char *locale)
 {
-	char tag[TEMPLATE_LOCALE_BYTES];
-	size_t length = locale == NULL ? 0 : strnlen(locale, sizeof(tag));
+	size_t found = locale_choose(locale, templates->count, tag_of, templates);
 
-	if (length == sizeof(tag))
-		length = 0;
-	for (size_t i = 0; i < length; i++)
-		tag[i] = locale[i] == '_' ? '-' : locale[i];
-	while (length > 0) {
-		const struct template_set *set = find_set(templates, tag, length);
-
-		if (set != NULL)
-			return set;
-		while (length > 0 && tag[--length] != '-')
-			continue;
-	}
-	return find_set(templates, TEMPLATE_DEFAULT, strlen(TEMPLATE_DEFAULT));
+	return found < templates->count ? &templates->set[found]
+					: find_set(templates, TEMPLATE_DEFAULT, strlen(TEMPLATE_DEFAULT));
 }
 
 /* The HTML entity of a byte, or NULL. */

@@ -7,10 +7,10 @@
 
 #include "base/result.h"
 #include "base/text.h"
+#include "otp/locale.h"
 
-#define TEMPLATE_FILE_MAX 16384U  /* bytes of one file */
-#define TEMPLATE_DEFAULT "en"     /* the language that must exist */
-#define TEMPLATE_LOCALE_BYTES 36U /* RFC 5646 4.4.1 recommends room for 35 */
+#define TEMPLATE_FILE_MAX 16384U /* bytes of one file */
+#define TEMPLATE_DEFAULT "en"    /* the language that must exist */
 
 /* What a template may name, as {{app_name}} and so on. */
 enum template_value { TEMPLATE_APP_NAME, TEMPLATE_CODE, TEMPLATE_MINUTES, TEMPLATE_REQUESTED_AT, TEMPLATE_VALUES };
@@ -19,7 +19,7 @@ struct template;
 
 /* One folder of TEMPLATE_DIR: mail.txt, mail.html and, if there is one, subject.txt (in place of EMAIL_SUBJECT). */
 struct template_set {
-	char locale[TEMPLATE_LOCALE_BYTES];
+	char locale[LOCALE_TAG_BYTES];
 	struct template *subject; /* NULL: none */
 	struct template *text;
 	struct template *html;
@@ -37,8 +37,7 @@ struct templates {
 OTP_MUST_CHECK enum result templates_load(struct templates *templates, const char *dir);
 void templates_free(struct templates *templates);
 
-/* The set for a language tag: the tag itself, then with its last subtags dropped one by one, then "en". Case and
-   '_' for '-' do not matter. locale: untrusted or NULL. */
+/* The set that comes closest to what is wanted (as locale.h reads it, or NULL); else "en". */
 const struct template_set *templates_choose(const struct templates *templates, const char *locale);
 
 /* Parses one line of a setting, such as EMAIL_SUBJECT, where only {{app_name}} is allowed; name is for complaints.

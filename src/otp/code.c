@@ -4,6 +4,8 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "base/unicode.h"
+
 void code_make(char code[static CODE_MAX + 1], size_t length, unsigned (*uniform)(unsigned bound))
 {
 	for (size_t i = 0; i < length; i++)
@@ -11,37 +13,25 @@ void code_make(char code[static CODE_MAX + 1], size_t length, unsigned (*uniform
 	code[length] = '\0';
 }
 
-/* The bytes of the filler that text begins with: ASCII white space, a hyphen, the spaces and dashes U+2000 to U+2015,
-   no-break spaces U+00A0 and U+202F, the minus sign U+2212; 0 if it is none. */
-static size_t filler_length(const unsigned char *text, size_t left)
-{
-	if (text[0] != '\0' && strchr(" -\t\r\n", text[0]) != NULL)
-		return 1;
-	if (left >= 2 && text[0] == 0xC2 && text[1] == 0xA0)
-		return 2;
-	if (left < 3 || text[0] != 0xE2)
-		return 0;
-	if (text[1] == 0x80 && ((text[2] >= 0x80 && text[2] <= 0x95) || text[2] == 0xAF))
-		return 3;
-	return text[1] == 0x88 && text[2] == 0x92 ? 3 : 0;
-}
-
 enum result code_read(char code[static CODE_MAX + 1], const char *text, size_t length)
 {
+	enum result result = RESULT_INVALID;
 	char digits[CODE_MAX + 1];
 	size_t count = 0;
-	enum result result = RESULT_INVALID;
 
-	for (size_t at = 0; at < length;) {
-		size_t filler = filler_length((const unsigned char *)text + at, length - at);
+	while (length > 0) {
+		uint32_t character = 0;
+		size_t step = unicode_next(text, length, &character);
+		int digit = unicode_digit(character);
 
-		if (filler == 0) {
-			if (text[at] < '0' || text[at] > '9' || count == CODE_MAX)
-				goto out;
-			digits[count++] = text[at];
-			filler = 1;
-		}
-		at += filler;
+		if (step == 0 || (digit >= 0 && count == CODE_MAX))
+			goto out;
+		if (digit >= 0)
+			digits[count++] = (char)('0' + digit);
+		else if (character == '\0' || (!unicode_is_blank(character) && !unicode_is_dash(character)))
+			goto out;
+		text += step;
+		length -= step;
 	}
 	if (count >= CODE_MIN) {
 		memcpy(code, digits, count);

@@ -14,9 +14,9 @@
 /* length uniform decimal digits and a NUL. uniform(10) must return 0 to 9. */
 void code_make(char code[static CODE_MAX + 1], size_t length, unsigned (*uniform)(unsigned bound));
 
-/* Normalises what a person pasted: drops spaces, tabs, no-break spaces and dashes around and between the digits. Keeps
-   everything else, so that a wrong code stays wrong. RESULT_INVALID if nothing is left or it cannot be a code
-   (other characters, over CODE_MAX digits): such a guess still counts as a guess. */
+/* Reads what a person typed or pasted, by Unicode's tables: digits of any script count as their value; spaces, control
+   and format characters and dashes around and between them count for nothing. RESULT_INVALID if it cannot be a code:
+   other characters, under CODE_MIN or over CODE_MAX digits. */
 OTP_MUST_CHECK enum result code_read(char code[static CODE_MAX + 1], const char *text, size_t length);
 
 /* mac = BLAKE2b-256(key = pepper, "otpd code 1" || token || code). Tests a code only together with its token (A7). */

@@ -43,6 +43,7 @@ enum result sender_parse(struct sender *sender, const char *text, const char **r
 	enum result name = RESULT_OK;
 	struct sender parsed = {.name = ""};
 	struct address address;
+	const char *unused;
 
 	*reason = "must be UTF-8 text without control characters";
 	if (!utf8_is_text(text, length, "", NULL))
@@ -55,7 +56,7 @@ enum result sender_parse(struct sender *sender, const char *text, const char **r
 	*reason = name == RESULT_LIMITED
 		      ? "the name must be at most 200 bytes long"
 		      : "must be \"address\" or \"Name <address>\", such as \"Example <no-reply@example.com>\"";
-	if (name != RESULT_OK || address_parse(&address, mailbox, length) != RESULT_OK)
+	if (name != RESULT_OK || address_parse(&address, mailbox, length, &unused) != RESULT_OK)
 		return RESULT_INVALID;
 	memcpy(parsed.address, address.recipient, sizeof(parsed.address));
 	*sender = parsed;

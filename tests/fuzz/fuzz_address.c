@@ -16,8 +16,9 @@ static void check_words(const char *text)
 /* To parse a spelling again gives the same mailbox. */
 static void check_again(const struct address *address, const char *spelling)
 {
+	const char *reason = NULL;
 	struct address again;
-	FUZZ_ASSERT(address_parse(&again, spelling, strlen(spelling)) == RESULT_OK);
+	FUZZ_ASSERT(address_parse(&again, spelling, strlen(spelling), &reason) == RESULT_OK);
 	FUZZ_ASSERT(strcmp(again.given, spelling) == 0);
 	FUZZ_ASSERT(strcmp(again.recipient, address->recipient) == 0);
 	FUZZ_ASSERT(strcmp(again.mailbox, address->mailbox) == 0);
@@ -25,8 +26,9 @@ static void check_again(const struct address *address, const char *spelling)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	const char *reason = NULL;
 	struct address address;
-	if (address_parse(&address, (const char *)data, size) != RESULT_OK)
+	if (address_parse(&address, (const char *)data, size, &reason) != RESULT_OK)
 		return 0;
 	check_words(address.given);
 	check_words(address.recipient);

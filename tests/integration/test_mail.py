@@ -109,13 +109,13 @@ def test_a_mail_fits_in_one_write(database, locale):
 
 
 def test_locale_falls_back(database):
-    """pt-BR for pt-br, else the language, else English."""
+    """pt-BR for pt-br and for pt, else the language, else English."""
     with Relay() as relay, worker(database, relay):
         for number, locale in enumerate([None, "pt-br", "pt-BR-x-y", "pt", "de-CH", "en-GB", "../en", "\u202e"]):
             queue(database, f"user{number}@example.com", locale=locale)
         subjects = [relay.wait(f"user{number}@example.com").message["Subject"] for number in range(8)]
     english, portuguese = "Your OTP code", "Seu código OTP"
-    assert subjects == [english, portuguese, portuguese, english, english, english, english, english]
+    assert subjects == [english, portuguese, portuguese, portuguese, english, english, english, english]
 
 
 def test_addresses_that_never_reach_the_wire_A10(database):

@@ -46,6 +46,34 @@ static const struct valid {
     /* Cyrillic letters that look like "apple" go to their own domain. */
     {"u@\xD0\xB0\xD1\x80\xD1\x80\xD3\x8F\xD0\xB5.com", "u@xn--80ak6aa92e.com", "u@xn--80ak6aa92e.com"},
     {"u@ex\xD0\xB0mple.com", "u@xn--exmple-4nf.com", "u@xn--exmple-4nf.com"},
+    /* Dots where a dot-string has none: quoted on the way, whoever quoted it. */
+    {"abc..def@docomo.ne.jp", "\"abc..def\"@docomo.ne.jp", "abc..def@docomo.ne.jp"},
+    {"\"abc..def\"@docomo.ne.jp", "\"abc..def\"@docomo.ne.jp", "abc..def@docomo.ne.jp"},
+    {".abc@ezweb.ne.jp", "\".abc\"@ezweb.ne.jp", ".abc@ezweb.ne.jp"},
+    {"ABC.@Docomo.NE.jp", "\"ABC.\"@docomo.ne.jp", "abc.@docomo.ne.jp"},
+    {"\"Jane.Doe+x\"@example.com", "Jane.Doe+x@example.com", "jane.doe@example.com"},
+    /* What stands around it and shows nothing. */
+    {"\xE2\x80\x8Buser@example.com\xE2\x80\xAE", "user@example.com", "user@example.com"},
+    {"\xC2\xA0\xEF\xBB\xBFuser@example.com\xE3\x80\x80\r\n\x0C", "user@example.com", "user@example.com"},
+    {"\xE2\x81\xA6user@example.com\xE2\x81\xA9\xEF\xBC\x8D", "user@example.com", "user@example.com"},
+    /* Full-width signs. */
+    {"user\357\274\240example\343\200\202com", "user@example.com", "user@example.com"},
+    {"user@example\357\274\216co\357\275\241jp", "user@example.co.jp", "user@example.co.jp"},
+    {"user@\xE4\xBE\x8B\xE3\x80\x82jp", "user@xn--fsq.jp", "user@xn--fsq.jp"},
+    /* A decomposed letter. */
+    {"u@bu\xCC\x88\x63her.de", "u@xn--bcher-kva.de", "u@xn--bcher-kva.de"},
+    {"u@BU\xCC\x88\x43HER.de", "u@xn--bcher-kva.de", "u@xn--bcher-kva.de"},
+    /* Legal in DNS, whatever IDNA would make. */
+    {"u@xn--i-7iq.ws", "u@xn--i-7iq.ws", "u@xn--i-7iq.ws"},
+    {"u@XN--A.com", "u@xn--a.com", "u@xn--a.com"},
+    {"u@xn--99999999999.com", "u@xn--99999999999.com", "u@xn--99999999999.com"},
+    /* What the provider ignores. */
+    {"J.ane.Doe+x@GMail.com", "J.ane.Doe+x@gmail.com", "janedoe@gmail.com"},
+    {"jane.doe@googlemail.com", "jane.doe@googlemail.com", "janedoe@gmail.com"},
+    {"\"j..d\"@gmail.com", "\"j..d\"@gmail.com", "jd@gmail.com"},
+    {"...@gmail.com", "\"...\"@gmail.com", "...@gmail.com"},
+    {"Jane_Doe-x.y@proton.me", "Jane_Doe-x.y@proton.me", "janedoexy@proton.me"},
+    {"j.d@mail.gmail.com", "j.d@mail.gmail.com", "j.d@mail.gmail.com"},
 };
 
 static const char *const invalid[] = {
@@ -61,9 +89,6 @@ static const char *const invalid[] = {
     "user@example.com.",
     "user@example..com",
     "user@.example.com",
-    ".user@example.com",
-    "user.@example.com",
-    "us..er@example.com",
     "a@b@c.com",
     "a@@b.com",
     "user@exa_mple.com",
@@ -78,7 +103,6 @@ static const char *const invalid[] = {
     "user@example.123",
     "user@[127.0.0.1]",
     "user@[IPv6:::1]",
-    "\"user\"@example.com",
     "\"us er\"@example.com",
     "\"a@b\"@example.com",
     "user(comment)@example.com",
@@ -99,18 +123,22 @@ static const char *const invalid[] = {
     "user@exam!ple.com",
     LOCAL64 "a@example.com",
     "u@" LABEL63 "a.com",
-    "j\xC3\xB6rg@example.com", /* no SMTPUTF8 */
-    "\xE2\x80\x8Buser@example.com",
-    "\xC2\xA0user@example.com",
-    "\xEF\xBB\xBFuser@example.com",
-    "user\357\274\240example.com", /* full-width @ */
+    "j\xC3\xB6rg@example.com",     /* no SMTPUTF8 */
     "user@\xEF\xBD\x85xample.com", /* full-width e */
-    "user@example\357\274\216com", /* full-width stop */
-    "user@example\343\200\202com", /* ideographic stop */
-    "user@\xE4\xBE\x8B\xE3\x80\x82jp",
-    "user@example\357\275\241com", /* half-width ideographic stop */
-    "user@example\342\200\244com", /* one dot leader */
-    "user@exam\xC2\xADple.com",    /* soft hyphen */
+    /* Pairs that change as many characters there and back. */
+    "user@\xEF\xBD\x81\xC3\xBC.com",         /* full-width a with another letter */
+    "user@\xEF\xAC\x81\xC2\xAD\xC3\xBC.com", /* ligature fi and soft hyphen */
+    "user@\xE2\x84\xAA\xC3\xBC.com",         /* Kelvin sign */
+    "user@\xE2\x84\xAB.com",                 /* Angstrom sign */
+    "user@\xE2\x84\xA6x.com",                /* Ohm sign */
+    "user@\xEF\xA4\x80.com",                 /* a compatibility ideograph */
+    "\"us\"er\"@example.com",
+    "\"\"@example.com",
+    "\"@example.com",
+    "\"us\\er\"@example.com",
+    "us\357\274\216er@example.com", /* full-width dot before the @ */
+    "user@example\342\200\244com",  /* one dot leader */
+    "user@exam\xC2\xADple.com",     /* soft hyphen */
     "user@b\303\274ch\302\255er.de",
     "user@exam\xE2\x80\x8Bple.com", /* zero-width space */
     "user@b\303\274\342\200\213cher.de",
@@ -125,9 +153,7 @@ static const char *const invalid[] = {
     "user@\xC0\xAE.de",
     "user@\xED\xA0\x80.de",
     "user@xn--.com",
-    "user@xn--a.com",
     "user@xn--example-.com",
-    "user@xn--99999999999.com",
     "user@-\xC3\xBC.de",
     "user@\xC3\xBC-.de",
     "user@ab--\xC3\xBC.de",
@@ -140,9 +166,11 @@ static const char *const invalid[] = {
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
+static const char *reason; /* of the last refusal */
+
 static enum result parse(struct address *address, const char *text)
 {
-	return address_parse(address, text, strlen(text));
+	return address_parse(address, text, strlen(text), &reason);
 }
 
 static void valid_addresses_are_accepted(void **state)
@@ -155,7 +183,8 @@ static void valid_addresses_are_accepted(void **state)
 		assert_string_equal(address.recipient, valid[i].recipient);
 		assert_string_equal(address.mailbox, valid[i].mailbox);
 		assert_non_null(strstr(valid[i].text, address.given));
-		assert_null(strpbrk(address.given, " \t"));
+		assert_null(strpbrk(address.given, " \t\r\n"));
+		assert_true(address_is_recipient(address.recipient));
 	}
 }
 
@@ -180,7 +209,7 @@ static void refuse_a_tail(const char *domain)
 		char text[80];
 		int length = at_end ? snprintf(text, sizeof(text), "user@%s%c.a17.example", domain, '\0')
 				    : snprintf(text, sizeof(text), "user@a.%s%cx", domain, '\0');
-		assert_int_equal(address_parse(&address, text, (size_t)length), RESULT_INVALID);
+		assert_int_equal(address_parse(&address, text, (size_t)length, &reason), RESULT_INVALID);
 	}
 }
 
@@ -194,19 +223,19 @@ static void a10_no_control_byte_passes_anywhere(void **state)
 			for (int byte = 0; byte < 0x21; byte++) {
 				struct address address;
 				char text[32];
-				bool is_trimmed = (byte == ' ' || byte == '\t') && (place == 0 || place == length);
+				bool is_trimmed = byte != 0 && (place == 0 || place == length);
 				memcpy(text, texts[i], place);
 				text[place] = (char)byte;
 				memcpy(text + place + 1, texts[i] + place, length - place);
-				assert_int_equal(address_parse(&address, text, length + 1),
+				assert_int_equal(address_parse(&address, text, length + 1, &reason),
 						 is_trimmed ? RESULT_OK : RESULT_INVALID);
 			}
 		}
 	}
 	static const char *const hostile[] = {"user@example.com\r\nRCPT TO:<other@example.org>",
 					      "user@example.com\nBcc: other@example.org",
-					      "user@example.com\r",
-					      "\nuser@example.com",
+					      "user\r@example.com",
+					      "user@\nexample.com",
 					      "us\177er@example.com",
 					      "user@exam\x7Fple.com",
 					      "user@b\xC3\xBC\r\n.de",
@@ -246,7 +275,7 @@ static void lengths_hold_at_both_ends(void **state)
 	for (size_t length = 200; length < sizeof(text); length++) {
 		text[1] = '@';
 		text[length - 2] = '.';
-		assert_int_equal(address_parse(&address, text, length), RESULT_INVALID);
+		assert_int_equal(address_parse(&address, text, length, &reason), RESULT_INVALID);
 		text[length - 2] = 'a';
 	}
 	/* A U-label is longer than its A-label: "given" has room for it. */
@@ -254,7 +283,7 @@ static void lengths_hold_at_both_ends(void **state)
 	for (size_t i = 2; i < 2 + 3 * 50; i += 3)
 		memcpy(text + i, "\xE4\xB8\xAD", 3);
 	memcpy(text + 152, ".com", 4);
-	assert_int_equal(address_parse(&address, text, 156), RESULT_OK);
+	assert_int_equal(address_parse(&address, text, 156, &reason), RESULT_OK);
 	assert_int_equal(strlen(address.given), 156);
 }
 
@@ -280,17 +309,22 @@ static void check_accepted(const struct address *address)
 	const char *at = strchr(address->recipient, '@');
 	assert_non_null(at);
 	assert_true(strlen(address->recipient) <= ADDRESS_MAX);
-	assert_int_equal(strspn(address->recipient, local_bytes), at - address->recipient);
+	const char *local = address->recipient + (address->recipient[0] == '"');
+	assert_int_equal(strspn(local, local_bytes), at - local - (local != address->recipient));
 	assert_int_equal(at[1 + strspn(at + 1, domain_bytes)], '\0');
 	assert_non_null(strchr(at, '.'));
-	assert_null(strstr(address->recipient, ".."));
-	assert_int_equal(strncmp(address->recipient, address->given, (size_t)(at - address->recipient) + 1), 0);
+	bool is_dot_string = local[0] != '.' && strstr(local, "..") == NULL && strstr(local, ".@") == NULL &&
+			     strstr(local, ".\"") == NULL;
+	assert_int_equal(local != address->recipient, !is_dot_string);
+	assert_null(strstr(at, ".."));
+	assert_non_null(memmem(address->given, strlen(address->given), local, (size_t)strspn(local, local_bytes)));
 	assert_true(utf8_is_valid(address->given, strlen(address->given)));
 	for (const char *byte = address->given; *byte != '\0'; byte++)
 		assert_true((unsigned char)*byte > 0x20 && *byte != 0x7F);
 	for (const char *byte = address->mailbox; *byte != '\0'; byte++)
 		assert_false(*byte >= 'A' && *byte <= 'Z');
-	assert_string_equal(strchr(address->mailbox, '@'), at);
+	assert_true(strstr(at, "gmail") != NULL || strcmp(strchr(address->mailbox, '@'), at) == 0 ||
+		    strcmp(at, "@googlemail.com") == 0);
 	struct address again;
 	assert_int_equal(parse(&again, address->given), RESULT_OK);
 	assert_memory_equal(again.recipient, address->recipient, strlen(address->recipient) + 1);
@@ -300,10 +334,42 @@ static void check_accepted(const struct address *address)
 	assert_true(address_is_recipient(address->recipient));
 }
 
+static void a_refusal_says_which_part_and_why(void **state)
+{
+	static const struct {
+		const char *text, *reason;
+	} cases[] = {
+	    {"", "no @"},
+	    {"jane", "no @"},
+	    {"@example.com", "before the @ is empty"},
+	    {LOCAL64 "a@example.com", "before the @ is longer than 64 bytes"},
+	    {"j\xC3\xB6rg@example.com", "SMTPUTF8"},
+	    {"a b@example.com", "a space, a control character or an invisible mark"},
+	    {"a\xE2\x80\x8B@example.com", "an invisible mark"},
+	    {"\xFF@example.com", "not UTF-8"},
+	    {"a(b)@example.com", "before the @ has a character that is not allowed"},
+	    {"a@b@example.com", "after the @ is not the name of a domain"},
+	    {"a@localhost", "after the @"},
+	    {"a@[127.0.0.1]", "after the @"},
+	    {"a@example.com.", "after the @"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct address address;
+
+		assert_int_equal(parse(&address, cases[i].text), RESULT_INVALID);
+		if (strstr(reason, cases[i].reason) == NULL)
+			fail_msg("%s: %s", cases[i].text, reason);
+		assert_null(strpbrk(reason, "\"\\"));
+	}
+}
+
 static void only_a_parsed_form_is_a_recipient(void **state)
 {
 	(void)state;
 	assert_true(address_is_recipient("Jane.Doe+x@xn--bcher-kva.example"));
+	assert_true(address_is_recipient("\"a..b\"@docomo.ne.jp"));
 	static const char *const others[] = {"",
 					     " jane@example.com",
 					     "jane@EXAMPLE.com",
@@ -365,7 +431,7 @@ static void a10_mutated_addresses_are_refused_or_sound(void **state)
 		memcpy(text, seed, length);
 		for (unsigned times = draw(4); times > 0; times--)
 			length = mutate(text, length, sizeof(text));
-		enum result result = address_parse(&address, text, length);
+		enum result result = address_parse(&address, text, length, &reason);
 		if (result == RESULT_OK) {
 			accepted++;
 			check_accepted(&address);
@@ -385,6 +451,7 @@ int main(void)
 	    cmocka_unit_test(a10_no_control_byte_passes_anywhere),
 	    cmocka_unit_test(lengths_hold_at_both_ends),
 	    cmocka_unit_test(a9_all_spellings_are_one),
+	    cmocka_unit_test(a_refusal_says_which_part_and_why),
 	    cmocka_unit_test(only_a_parsed_form_is_a_recipient),
 	    cmocka_unit_test(a10_mutated_addresses_are_refused_or_sound),
 	};

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/process.h"
@@ -124,6 +125,41 @@ static void pasted_codes_are_read(void **state)
 	     "123456"); /* minus sign */
 }
 
+static void a26_invisible_marks_count_for_nothing(void **state)
+{
+	static const char *const marks[] = {
+	    "\xE2\x80\xAA", "\xE2\x80\xAB", "\xE2\x80\xAC", "\xE2\x80\xAD", "\xE2\x80\xAE", /* U+202A to U+202E */
+	    "\xE2\x81\xA6", "\xE2\x81\xA7", "\xE2\x81\xA8", "\xE2\x81\xA9",                 /* U+2066 to U+2069 */
+	    "\xE2\x81\xA0", "\xEF\xBB\xBF", "\xE3\x80\x80", "\xD8\x9C", /* U+2060 U+FEFF U+3000 U+061C */
+	    "\xEF\xBC\x8D", "\x0C",         "\x0B",         "\xC2\xAD", /* U+FF0D, form feed, U+00AD */
+	    "\xC2\x85",     "\xE2\x80\xA8", "\xE1\x9A\x80", "\x1B",     /* U+0085 U+2028 U+1680 */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++) {
+		char text[64];
+
+		for (size_t place = 0; place <= 6; place++) {
+			int length =
+			    snprintf(text, sizeof(text), "%.*s%s%s", (int)place, "123456", marks[i], &"123456"[place]);
+
+			assert_read(text, (size_t)length, "123456");
+		}
+		assert_read(text, (size_t)snprintf(text, sizeof(text), "%s%s", marks[i], marks[i]), NULL);
+	}
+}
+
+static void a26_digits_of_any_script_count(void **state)
+{
+	(void)state;
+	READ("\xD9\xA1\xD9\xA2\xD9\xA3\xD9\xA4\xD9\xA5\xD9\xA6", "123456");                         /* Arabic-Indic */
+	READ("\xDB\xB0\xDB\xB1\xDB\xB2\xDB\xB3", "0123");                                           /* Persian */
+	READ("\xE0\xA5\xA6\xE0\xA5\xA7\xE0\xA5\xA8\xE0\xA5\xAF", "0129");                           /* Devanagari */
+	READ("\xEF\xBC\x91\xEF\xBC\x92\xEF\xBC\x93\xEF\xBC\x94\xEF\xBC\x95\xEF\xBC\x96", "123456"); /* full-width */
+	READ("\xF0\x9D\x9F\x8E\xF0\x9D\x9F\xBF\x33\x34", "0934");         /* mathematical, mixed with our own */
+	READ("\xE0\xA7\xA7\xE0\xAF\xA8\xE0\xB9\x93\xE1\xA0\x94", "1234"); /* Bengali, Tamil, Thai, Mongolian */
+}
+
 static void a8_what_is_no_code_is_refused(void **state)
 {
 	(void)state;
@@ -145,13 +181,10 @@ static void a8_what_is_no_code_is_refused(void **state)
 	READ("123\0"
 	     "456",
 	     NULL);
-	READ("123456\x0B", NULL);
-	READ("\xD9\xA1\xD9\xA2\xD9\xA3\xD9\xA4\xD9\xA5\xD9\xA6", NULL); /* Arabic-Indic digits */
-	READ("\xEF\xBC\x91\xEF\xBC\x92\xEF\xBC\x93\xEF\xBC\x94\xEF\xBC\x95\xEF\xBC\x96", NULL); /* full-width digits */
-	READ("\xE2\x91\xA0\xE2\x91\xA1\xE2\x91\xA2\xE2\x91\xA3", NULL);                         /* circled digits */
-	READ("123456\xC2\xB9", NULL);                                                           /* superscript one */
-	READ("123456\xE2\x80\x96", NULL); /* U+2016, behind the dashes */
-	READ("123456\xE2\x80", NULL);     /* cut in a character */
+	READ("\xE2\x91\xA0\xE2\x91\xA1\xE2\x91\xA2\xE2\x91\xA3", NULL); /* circled digits */
+	READ("123456\xC2\xB9", NULL);                                   /* superscript one */
+	READ("123456\xE2\x80\x96", NULL);                               /* U+2016, behind the dashes */
+	READ("123456\xE2\x80", NULL);                                   /* cut in a character */
 	READ("123456\xC2", NULL);
 	READ("123456\xA0", NULL);
 	READ("123456\xE2\x88\x93", NULL);
@@ -167,7 +200,7 @@ static void a8_no_single_byte_turns_into_a_digit(void **state)
 		if (byte >= '0' && byte <= '9') {
 			assert_int_equal(result, RESULT_OK);
 			assert_string_equal(code, text);
-		} else if (byte != 0 && strchr(" -\t\r\n", byte) != NULL) {
+		} else if (byte != 0 && (byte <= ' ' || byte == '-' || byte == 0x7F)) {
 			assert_int_equal(result, RESULT_OK);
 			assert_string_equal(code, "12345");
 		} else {
@@ -228,6 +261,8 @@ int main(void)
 	    cmocka_unit_test(a1_a_code_is_a_padded_string_of_its_length),
 	    cmocka_unit_test(a1_a_million_codes_are_uniform),
 	    cmocka_unit_test(pasted_codes_are_read),
+	    cmocka_unit_test(a26_invisible_marks_count_for_nothing),
+	    cmocka_unit_test(a26_digits_of_any_script_count),
 	    cmocka_unit_test(a8_what_is_no_code_is_refused),
 	    cmocka_unit_test(a8_no_single_byte_turns_into_a_digit),
 	    cmocka_unit_test(golden_mac),

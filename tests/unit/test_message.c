@@ -382,9 +382,9 @@ static void test_refused_templates(void **state)
 
 static void test_languages(void **state)
 {
-	static const char *const portuguese[] = {"pt-BR", "pt-br", "PT_BR", "pt-BR-x-foo"};
+	static const char *const portuguese[] = {"pt-BR", "pt-br", "pt-BR-x-foo", "pt", "pt-PT", "pt-BRA"};
 	static const char *const english[] = {
-	    "en", "en-GB", "pt-PT", "pt", "xx", "", "-", "../en", "pt-BRA", "en-aaaaaaaa-aaaaaaaa-aaaaaaaa-aaaaaaaa"};
+	    "en", "en-GB", "xx", "", "-", "../en", "en-aaaaaaaa-aaaaaaaa-aaaaaaaa-aaaaaaaa"};
 	struct message_composer *composer;
 
 	(void)state;
