@@ -280,7 +280,7 @@ static enum result find_generations(const struct key_folders *folders, struct nu
 
 	for (size_t i = 0; i < 2 * PAIRS; i++) {
 		const struct pair *pair = &pairs[i / 2];
-		struct numbers found;
+		struct numbers found = {0};
 		enum result result = i % 2 == 0 ? find_numbers(folders, pair->first, pair->first_kind, &found)
 						: find_numbers(folders, pair->second, pair->second_kind, &found);
 
