@@ -445,6 +445,39 @@ def test_no_acknowledged_token_is_lost(stack):
     print(f"{len(owed)} tokens, {len(missing)} mails went down with the catcher that had accepted them")
 
 
+COMPOSE = """
+docker() {
+	if [ "$1" = compose ]; then
+		shift
+		command docker-compose --ansi never "$@"
+	else
+		command docker "$@"
+	fi
+}
+"""
+
+
+def test_b5_keys_rotate_without_an_outage(stack):
+    """B5: the commands of docs/OPERATIONS.md for compose, under traffic: nobody is refused, a code of before is valid after, and new
+    ones are made under the new key."""
+    client = stack.client()
+    status, answer = client.post("/generate-password", {"email": "early@example.com"})
+    assert status == 200
+    code = client.wait_for_code("early@example.com", 20)
+    text = (stack.folder / "docs" / "OPERATIONS.md").read_text()
+    commands = re.search(r"```sh\n(docker compose run --rm secrets otp-keygen --rotate .*?)```", text, re.DOTALL)[1]
+    with Traffic(client) as traffic:
+        assert traffic.wait_for_success(20), traffic.refused[-5:]
+        print(run("bash", "-c", f"set -eu\n{COMPOSE}\n{commands}", env=stack.environment, cwd=stack.folder, stdin=subprocess.DEVNULL))
+        assert traffic.wait_for_success(20), traffic.refused[-5:]
+    assert traffic.refused == []
+    assert client.post("/validate-password", {"password": code, "token": answer["token"]})[0] == 200
+    assert flow(client, "rotated@example.com")[0] == 200
+    assert stack.sql("select distinct mac_key from otp.challenge order by 1").split() == ["1", "2"]
+    for address, token in traffic.acknowledged:
+        assert client.post("/validate-password", {"password": client.wait_for_code(address, 20), "token": token})[0] == 200
+
+
 def test_setup_is_idempotent(stack):
     """A second `up` runs setup again: same secrets, nothing restarted, old passwords still good."""
     secrets, identifiers = stack.secrets(), [stack.container(service)["Id"] for service in LASTING]

@@ -44,6 +44,14 @@ def edit(path, old, new):
     path.write_text(text.replace(old, new))
 
 
+def more(sql, text):
+    """A file with more functions."""
+    path = sql / "functions" / "more.sql"
+    if not path.exists():
+        edit(sql / "migrate", "functions/version.sql", "functions/version.sql functions/more.sql")
+    path.write_text(text)
+
+
 def call(cluster):
     """Each program's role calls a function of its own, and support reads a view."""
     assert cluster.query(VERDICT, user="otp_validate") == [("unknown_token",)]
@@ -77,6 +85,17 @@ def test_the_programs_and_the_functions_name_one_version(empty):
     needed = re.search(r"^#define DB_SCHEMA_VERSION (\d+)$", (SQL.parent / "src" / "db" / "schema_version.h").read_text(), re.M)[1]
     for role in PROGRAMS:
         assert empty.query("select otp.schema_version()", user=role) == [(int(needed),)]
+
+
+def test_every_file_is_applied_and_installed():
+    """No function's file is forgotten by migrate, and no file of sql/ by the installation."""
+    migrate, makefile = (SQL / "migrate").read_text(), (SQL.parent / "Makefile.am").read_text()
+    files = [path for path in SQL.rglob("*.sql")]
+    assert len(files) >= 9
+    for path in files:
+        name = str(path.relative_to(SQL))
+        assert f"sql/{name}" in makefile.split()
+        assert name.startswith("tables/") or name == "roles.sql" or name in migrate.split('functions="')[1].split('"')[0].split()
 
 
 def test_runs_side_by_side(empty):
@@ -120,12 +139,11 @@ def test_older_files_are_refused(empty, sql):
 def test_functions_follow_their_files(empty, sql):
     """An edited function is made anew; one that the files do not have any more, or have with other parameters, is gone."""
     empty.migrate(sql)
-    (sql / "functions" / "more.sql").write_text(
-        "create function otp.more(a integer) returns integer language sql return 1;\n"
-        "create view otp.another as select 1 as one;\ncreate view otp.beyond as select * from otp.another;\n")
+    more(sql, "create function otp.more(a integer) returns integer language sql return 1;\n"
+         "create view otp.another as select 1 as one;\ncreate view otp.beyond as select * from otp.another;\n")
     assert empty.migrate(sql) == "applied functions\n"
     assert empty.query("select otp.more(1)") == [(1,)]
-    (sql / "functions" / "more.sql").write_text("create function otp.more(a text) returns text language sql return 'two';\n")
+    more(sql, "create function otp.more(a text) returns text language sql return 'two';\n")
     edit(sql / "functions" / "requests.sql", "'unknown_token'", "'other_word'")
     assert empty.migrate(sql) == "applied functions\n"
     assert empty.query("select oid::regprocedure::text from pg_proc where proname = 'more'") == [("otp.more(text)",)]
@@ -133,7 +151,7 @@ def test_functions_follow_their_files(empty, sql):
     assert empty.query(VERDICT, user="otp_validate") == [("other_word",)]
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         empty.query("select otp.more('x')", user="otp_validate")
-    (sql / "functions" / "more.sql").unlink()
+    shutil.copy(SQL / "migrate", sql)  # a file that nobody names any more stays in an installed folder
     empty.migrate(sql)
     assert empty.query("select count(*) from pg_proc where proname = 'more'") == [(0,)]
 
@@ -174,7 +192,7 @@ def test_functions_are_made_anew_under_traffic(empty, sql):
     for turn in range(12):
         before = len(calls)
         wait_for(lambda before=before: problems or len(calls) > before + 50, 20)
-        (sql / "functions" / "more.sql").write_text(f"-- {turn}\n")
+        more(sql, f"-- {turn}\n")
         assert empty.migrate(sql) == "applied functions\n"
     done.set()
     for thread in threads:
@@ -367,7 +385,7 @@ def test_b2_nothing_that_was_planted_is_run(owner, sql, user):
     plant(owner)
     owner.query("alter database otp set search_path = public, pg_catalog")  # and even then
     (sql / "tables" / "002_more.sql").write_text("create table otp.more (id int);\n")
-    (sql / "functions" / "more.sql").write_text("create function otp.more() returns integer language sql return 1;\n")
+    more(sql, "create function otp.more() returns integer language sql return 1;\n")
     assert "applied functions" in owner.migrate(sql, user=user)
     owner.migrate(sql)
     with owner.connect("otp_worker") as connection:
