@@ -13,7 +13,7 @@ from swarm import Swarm
 CLOCK_SHIM = Path(__file__).with_name("clock.c")
 
 
-def count_by(answers):
+def count(answers):
     """How often each outcome came: 200 or the error's slug; every connection must have had an answer."""
     counts = {}
     for answer in answers:
@@ -60,7 +60,7 @@ def test_a3_one_success_of_200_parallel_requests(stack, swarm):
     """A3, P3: 200 parallel correct requests over two responder processes, many rounds: one success each."""
     for _ in range(ROUNDS):
         token = stack.plant("123456")
-        assert count_by(swarm.validate_all([(token, "123456")] * 200)) == {200: 1, "used": 199}
+        assert count(swarm.validate_all([(token, "123456")] * 200)) == {200: 1, "used": 199}
         assert stack.challenge(token)["attempts"] == 1
 
 
@@ -69,7 +69,7 @@ def test_a4_five_evaluated_of_200_parallel_requests(stack, swarm):
     for _ in range(ROUNDS):
         token = stack.plant("123456")
         answers = swarm.validate_all([(token, "000000")] * 200)
-        assert count_by(answers) == {"wrong_password": 5, "exhausted": 195}
+        assert count(answers) == {"wrong_password": 5, "exhausted": 195}
         assert sorted(a.json["attempts_left"] for a in answers if a.error == "wrong_password") == [0, 1, 2, 3, 4]
         assert stack.validate(token, "123456").error == "exhausted"
         row = stack.challenge(token)
@@ -80,7 +80,7 @@ def test_a4_a3_right_and_wrong_mixed(stack, swarm):
     """A3, A4: one right guess among 199 wrong ones: either it came among the first five and won, or nobody did."""
     for _ in range(ROUNDS):
         token = stack.plant("123456")
-        counts = count_by(swarm.validate_all([(token, "123456" if n == 100 else "000000") for n in range(200)]))
+        counts = count(swarm.validate_all([(token, "123456" if n == 100 else "000000") for n in range(200)]))
         row = stack.challenge(token)
         assert counts.get(200, 0) == (row["used_at"] is not None)
         assert counts.get("wrong_password", 0) + counts.get(200, 0) == row["attempts"] <= 5
@@ -93,7 +93,7 @@ def test_a3_a4_one_thousand_parallel_requests(stack, code, expected):
     with Swarm(stack, 1000) as swarm:
         for _ in range(3):
             token = stack.plant("123456")
-            assert count_by(swarm.validate_all([(token, code)] * 1000)) == expected
+            assert count(swarm.validate_all([(token, code)] * 1000)) == expected
             assert stack.validate(token, "123456").error == ("used" if code == "123456" else "exhausted")
             assert stack.challenge(token)["attempts"] == (1 if code == "123456" else 5)
 
@@ -123,7 +123,7 @@ def test_a3_a4_many_times_in_one_batch(stack, processes, code, expected):
             answers = swarm.validate_all([(token, code)] * 200, between=release)
             if late:  # a busy machine was too slow for the responders' patience of a second: some were told 503
                 continue
-            assert count_by(answers) == expected
+            assert count(answers) == expected
             assert stack.challenge(token)["attempts"] == (1 if code == "123456" else 5)
             in_time += 1
             if in_time == 3:
@@ -140,7 +140,7 @@ def test_a4_many_tokens_many_times_in_mixed_order(stack, swarm):
         guesses = [(t, "000000") for t in tokens] * 10
         order.shuffle(guesses)
         answers = swarm.validate_all(guesses)
-        assert count_by(answers) == {"wrong_password": 100, "exhausted": 100}
+        assert count(answers) == {"wrong_password": 100, "exhausted": 100}
         for token in tokens:
             mine = [a.json["attempts_left"] for (t, _), a in zip(guesses, answers, strict=True) if t == token and a.error == "wrong_password"]
             assert sorted(mine) == [0, 1, 2, 3, 4]
@@ -151,7 +151,7 @@ def test_a3_each_of_many_tokens_once(stack, swarm):
     addresses = [address_of() for _ in range(100)]
     tokens = [stack.plant("123456", email=a) for a in addresses]
     answers = swarm.validate_all([(t, "123456") for t in tokens for _ in range(2)])
-    assert count_by(answers) == {200: 100, "used": 100}
+    assert count(answers) == {200: 100, "used": 100}
     for index, address in enumerate(addresses):
         pair = answers[2 * index:2 * index + 2]
         assert [a.json["email"] for a in pair if a.status == 200] == [address]
@@ -176,8 +176,8 @@ def thawing(stack, process, name, count):
 def test_one_locked_row_costs_the_others_of_its_batch_nothing(stack, kind):
     """A4: 60 requests in one batch, two of them for rows that stay locked: the batch is rolled back, and each goes again alone. The
     others are answered as ever, evaluated once; the two get 503; nobody waits for longer than promised."""
-    count = 60
-    addresses = [address_of() for _ in range(count)]
+    size = 60
+    addresses = [address_of() for _ in range(size)]
     tokens = [stack.plant("123456", email=a) for a in addresses]
     program = "validate" if kind == "guesses" else "generate"
     if kind == "asks":
@@ -189,11 +189,11 @@ def test_one_locked_row_costs_the_others_of_its_batch_nothing(stack, kind):
         stack.query("insert into otp.address_quota values (%s, array[now() - interval '2 days'])", address)
     process = stack.responders[f"{program}-0"]
     before = metric(stack, f"{program}-0", "otpd_batches_total")
-    with stack.postgres.connect() as holder, Swarm(stack, count) as swarm:
+    with stack.postgres.connect() as holder, Swarm(stack, size) as swarm:
         holder.execute("begin")
         holder.execute("select from otp.challenge where id = any(%s) for update", ([token_id(tokens[7]), token_id(tokens[40])],))
         holder.execute("select from otp.address_quota where mailbox = any(%s) for update", ([addresses[7], addresses[40]],))
-        thaw = thawing(stack, process, f"{program}-0", count)
+        thaw = thawing(stack, process, f"{program}-0", size)
         start = time.monotonic()
         if kind == "guesses":
             answers = swarm.validate_all([(t, "123456" if n % 2 else "000000") for n, t in enumerate(tokens)], between=thaw)
@@ -201,12 +201,12 @@ def test_one_locked_row_costs_the_others_of_its_batch_nothing(stack, kind):
             answers = swarm.generate_all(addresses, between=thaw)
         assert time.monotonic() - start < 3
         holder.execute("rollback")
-    assert metric(stack, f"{program}-0", "otpd_batches_total") - before >= count  # they were in one batch, and then alone
+    assert metric(stack, f"{program}-0", "otpd_batches_total") - before >= size  # they were in one batch, and then alone
     locked = {7, 40}
     assert {n for n, answer in enumerate(answers) if answer.status == 503} == locked
     if kind == "guesses":
-        assert count_by(answers) == {200: 29, "wrong_password": 29, "unavailable": 2}
-        assert [stack.challenge(t)["attempts"] for t in tokens] == [0 if n in locked else 1 for n in range(count)]
+        assert count(answers) == {200: 29, "wrong_password": 29, "unavailable": 2}
+        assert [stack.challenge(t)["attempts"] for t in tokens] == [0 if n in locked else 1 for n in range(size)]
         assert stack.validate(tokens[7], "123456").status == 200
     else:
         assert {a.status for n, a in enumerate(answers) if n not in locked} == {200}
