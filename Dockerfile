@@ -5,7 +5,7 @@ FROM $BASE_IMAGE AS build
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
     autoconf autoconf-archive automake gcc libc6-dev make pkg-config postgresql-client \
-    libesmtp-dev libfcgi-dev libidn2-dev libjansson-dev libpq-dev libsodium-dev libssl-dev
+    libesmtp-dev libfcgi-dev libidn2-dev libjansson-dev libpq-dev libsodium-dev libssl-dev libunistring-dev
 WORKDIR /src
 COPY . .
 RUN autoreconf -i && mkdir build && cd build && ../configure --prefix=/usr && make -j"$(nproc)" \
@@ -14,7 +14,7 @@ RUN autoreconf -i && mkdir build && cd build && ../configure --prefix=/usr && ma
 RUN install -D -s "$(pg_config --bindir)/psql" /out/usr/bin/psql
 
 FROM $BASE_IMAGE
-# ca-certificates brings openssl, with which setup makes the certificate; libfcgi-bin has the health checks' client.
+# libidn2-0 brings libunistring, whose package has its version in its name; ca-certificates brings openssl, with which setup makes the certificate; libfcgi-bin has the health checks' client.
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
     ca-certificates libesmtp6 libfcgi-bin libfcgi0ldbl libidn2-0 libjansson4 libpq5 libreadline8 libsodium23 \

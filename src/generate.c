@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/jsondoc.h"
 #include "base/process.h"
 #include "http/challenge.h"
 #include "http/http.h"
@@ -34,7 +35,7 @@ struct generate {
 static const char *choose_locale(struct request *request, const struct responder_request *asked)
 {
 	size_t length = 0;
-	const char *text = http_string(asked->json, "locale", &length);
+	const char *text = jsondoc_text(asked->json, "locale", &length);
 	enum result result = text != NULL ? locale_read(request->locale, text, length)
 					  : locale_read_header(request->locale, asked->accept_language);
 
@@ -44,7 +45,7 @@ static const char *choose_locale(struct request *request, const struct responder
 static enum result read_address(struct address *address, struct responder_request *asked)
 {
 	size_t length = 0;
-	const char *text = http_string(asked->json, "email", &length);
+	const char *text = jsondoc_text(asked->json, "email", &length);
 
 	asked->detail = "The member email is absent, or not a string.";
 	return text != NULL ? address_parse(address, text, length, &asked->detail) : RESULT_INVALID;

@@ -48,7 +48,8 @@ static int open_folder(int parent, const char *path)
 {
 	if (mkdirat(parent, path, 0700) != 0 && errno != EEXIST)
 		return -1;
-	return openat(parent, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	/* The folder of all may be reached by a link; what is in it, programs may have put there. */
+	return openat(parent, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (parent != AT_FDCWD ? O_NOFOLLOW : 0));
 }
 
 static void close_folders(struct key_folders *folders)
@@ -162,7 +163,7 @@ static enum result get_key(const struct key_folders *folders, enum place place, 
 			   unsigned char key[static KEY_BYTES], bool *is_there)
 {
 	const char *reason = NULL;
-	enum result result = keys_read(folders->place[place], name, key, &reason);
+	enum result result = keys_read_foreign(folders->place[place], name, key, &reason);
 
 	if (result != RESULT_OK && result != RESULT_UNAVAILABLE)
 		return fail(folders, place_names[place], name, reason);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/jsondoc.h"
 #include "base/log.h"
 #include "http/challenge.h"
 #include "http/http.h"
@@ -42,8 +43,8 @@ static enum http_outcome read_request(void *context, struct batch_item *item, st
 	struct challenge_guess *guess = (struct challenge_guess *)item;
 	size_t password_length = 0;
 	size_t token_length = 0;
-	const char *password = http_string(asked->json, "password", &password_length);
-	const char *token_text = http_string(asked->json, "token", &token_length);
+	const char *password = jsondoc_text(asked->json, "password", &password_length);
+	const char *token_text = jsondoc_text(asked->json, "token", &token_length);
 	unsigned char token[TOKEN_BYTES];
 
 	if (password == NULL || token_text == NULL || password_length == 0 || token_length == 0) {

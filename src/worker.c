@@ -3,7 +3,6 @@
    The parent has no connection to a relay and sends nothing: it starts the delivery processes, starts one anew that has
    ended, and runs the sweep itself. */
 #include <errno.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +25,6 @@
 #define HEALTHY_MS 60000U    /* a process that lived so long is started anew at once */
 #define STOP_GRACE_MS 10000U /* then a connection that a delivery process waits on is cut */
 #define SWEEP_PAUSE_MS 20U   /* between two transactions of a sweep */
-#define FREED_BYTE 0x5A
 
 /* A delivery process. */
 struct child {
@@ -78,6 +76,7 @@ static void release(struct worker *worker)
 static int run_child(struct worker *worker, pid_t parent)
 {
 	(void)close_range(STDERR_FILENO + 1, ~0U, 0);
+	log_reopen();
 	if (prctl(PR_SET_PDEATHSIG, SIGTERM) != 0 || getppid() != parent)
 		return EXIT_FAILURE;
 	return deliver_run(&worker->deliver);
@@ -119,7 +118,8 @@ static void note_end(struct worker *worker, struct child *child, int status)
 	bool was_healthy = now_ms - child->started_ms >= HEALTHY_MS;
 
 	child->pid = 0;
-	if (worker->is_stopping)
+	child->restart_ms = now_ms;
+	if (worker->is_stopping || (WIFEXITED(status) && WEXITSTATUS(status) == DELIVER_RENEW))
 		return;
 	if (was_healthy || child->backoff_ms == 0)
 		child->backoff_ms = RESTART_FIRST_MS;
@@ -246,7 +246,5 @@ int main(int argc, char **argv)
 	const struct program_parts parts = {
 	    .program = PROGRAM_WORKER, .context = &worker, .prepare = prepare, .run = run};
 
-	/* Codes pass through buffers of libesmtp and libpq; what is freed is overwritten. */
-	(void)mallopt(M_PERTURB, FREED_BYTE);
 	return program_main(&parts, argc, argv);
 }

@@ -1,11 +1,16 @@
-/* log.c: one JSON line per event on standard error, in one write(2), so that lines of several processes never mix. */
+/* log.c: one JSON line per event on standard error, in one write(2), so that lines of several processes never mix, and
+   without waiting for whoever reads them. */
 #include "base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,16 +31,60 @@ const char *const log_level_names[LOG_LEVELS] = {
 static const char *log_program = "otp";
 static enum log_level log_level = LOG_INFO;
 
+static int output = STDERR_FILENO;
+static bool is_socket;
+static long long dropped;
+
+/* An open file of our own, so that not to wait is our affair alone: others share the one behind standard error. Sockets
+   cannot be opened so, and need not. */
+void log_reopen(void)
+{
+	struct stat status;
+	int own = -1;
+
+	is_socket = fstat(STDERR_FILENO, &status) == 0 && S_ISSOCK(status.st_mode);
+	if (!is_socket && !S_ISREG(status.st_mode))
+		own = open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	output = own >= 0 ? own : STDERR_FILENO;
+}
+
 void log_start(const char *program, enum log_level level)
 {
 	log_program = program;
 	log_level = level;
+	if (output == STDERR_FILENO)
+		log_reopen();
 }
 
 int log_enabled(enum log_level level)
 {
 	return level <= log_level;
 }
+
+/* --- Output --- */
+
+static ssize_t write_once(const char *bytes, size_t length)
+{
+	struct pollfd room = {.fd = output, .events = POLLOUT};
+
+	if (is_socket)
+		return send(output, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+	/* A line is no longer than what a pipe takes at once or not at all. */
+	return output != STDERR_FILENO || poll(&room, 1, 0) == 1 ? write(output, bytes, length) : -1;
+}
+
+/* A log that cannot be written must not stop the service, and a reader that sleeps must not either. */
+static bool write_line(const struct text *line)
+{
+	ssize_t count;
+
+	do
+		count = write_once(line->bytes, line->length);
+	while (count < 0 && errno == EINTR);
+	return count >= 0;
+}
+
+/* --- Lines --- */
 
 static void put_escape(struct text *line, unsigned code)
 {
@@ -147,28 +196,51 @@ static void put_time(struct text *line)
 		    utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, (int)(now.tv_nsec / 1000000));
 }
 
-void log_write(enum log_level level, const char *event, const struct log_field *fields)
+static void put_line(struct text *line, enum log_level level, const char *event, const struct log_field *fields)
 {
 	static const char cut_end[] = ",\"cut\":true}\n";
+	size_t size = line->size;
+	bool is_whole;
+
+	line->size -= sizeof(cut_end) - 1;
+	put_time(line);
+	(void)put_field(line, &(struct log_field)LOG_TEXT("level", log_level_names[level]));
+	(void)put_field(line, &(struct log_field)LOG_TEXT("program", log_program));
+	is_whole = put_field(line, &(struct log_field)LOG_TEXT("event", event));
+	for (; fields->key != NULL; fields++)
+		is_whole = put_field(line, fields) && is_whole;
+	line->size = size;
+	text_put(line, is_whole ? "}\n" : cut_end);
+}
+
+static bool write_event(enum log_level level, const char *event, const struct log_field *fields)
+{
 	char bytes[LINE_BYTES + 1];
-	int saved = errno;
 	struct text line;
-	bool is_whole = true;
+
+	text_init(&line, bytes, sizeof(bytes));
+	put_line(&line, level, event, fields);
+	return write_line(&line);
+}
+
+static void tell_gap(void)
+{
+	const char *event = "log_lines_dropped";
+	const struct log_field fields[] = {LOG_NUMBER("lines", dropped), {.key = NULL}};
+
+	if (dropped > 0 && write_event(LOG_WARNING, event, fields))
+		dropped = 0;
+}
+
+void log_write(enum log_level level, const char *event, const struct log_field *fields)
+{
+	int saved = errno;
 
 	if (!log_enabled(level))
 		return;
-	text_init(&line, bytes, sizeof(bytes) - (sizeof(cut_end) - 1));
-	put_time(&line);
-	(void)put_field(&line, &(struct log_field)LOG_TEXT("level", log_level_names[level]));
-	(void)put_field(&line, &(struct log_field)LOG_TEXT("program", log_program));
-	is_whole = put_field(&line, &(struct log_field)LOG_TEXT("event", event));
-	for (; fields->key != NULL; fields++)
-		is_whole = put_field(&line, fields) && is_whole;
-	line.size = sizeof(bytes);
-	text_put(&line, is_whole ? "}\n" : cut_end);
-	/* A log that cannot be written must not stop the service. */
-	while (write(STDERR_FILENO, bytes, line.length) < 0 && errno == EINTR)
-		;
+	tell_gap();
+	if (dropped > 0 || !write_event(level, event, fields))
+		dropped++;
 	errno = saved;
 }
 

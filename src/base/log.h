@@ -38,8 +38,12 @@ static inline const char *log_text_or_empty(const char *text)
 #define log_event(level, event, ...) log_write((level), (event), (const struct log_field[]){__VA_ARGS__, {.key = NULL}})
 void log_write(enum log_level level, const char *event, const struct log_field *fields);
 
-/* program: the static name in every line; events above level are dropped. */
+/* program: the static name in every line; events above level are dropped. Nobody waits for a reader of standard error:
+   a line that cannot be written at once is counted, and "log_lines_dropped" says how many there were. */
 void log_start(const char *program, enum log_level level);
+
+/* After all descriptors but the standard ones were closed. */
+void log_reopen(void);
 
 /* Is this level written? For callers that would have to compute fields. */
 int log_enabled(enum log_level level);

@@ -24,6 +24,8 @@ struct acl {
 	struct acl_entry entries[8];
 };
 
+static const char acl_name[] = "system.posix_acl_access";
+
 enum { ACL_VERSION = 2, ACL_USER_OBJ = 0x01, ACL_USER = 0x02, ACL_MASK = 0x10 };
 
 static bool entry_allows_only_us(const struct acl_entry *entry)
@@ -39,7 +41,7 @@ static bool entry_allows_only_us(const struct acl_entry *entry)
 static bool acl_allows_only_us(int fd)
 {
 	struct acl acl;
-	ssize_t size = fgetxattr(fd, "system.posix_acl_access", &acl, sizeof(acl));
+	ssize_t size = fgetxattr(fd, acl_name, &acl, sizeof(acl));
 	size_t count;
 
 	if (size < (ssize_t)sizeof(acl.version) || le32toh(acl.version) != ACL_VERSION)
@@ -51,39 +53,93 @@ static bool acl_allows_only_us(int fd)
 	return true;
 }
 
+static bool is_own_group(gid_t group)
+{
+	gid_t groups[64];
+	int count = getgroups(sizeof(groups) / sizeof(groups[0]), groups);
+
+	for (int i = 0; i < count; i++)
+		if (groups[i] == group)
+			return true;
+	return group == getegid();
+}
+
 static bool is_private(int fd, const struct stat *status)
 {
 	if ((status->st_mode & 077) == 0)
 		return true;
-	return (status->st_mode & 037) == 0 && status->st_uid == 0 && acl_allows_only_us(fd);
+	if ((status->st_mode & 037) != 0 || status->st_uid != 0)
+		return false;
+	/* With an ACL, the group's bits are its mask. */
+	return fgetxattr(fd, acl_name, NULL, 0) > 0 ? acl_allows_only_us(fd) : is_own_group(status->st_gid);
 }
 
-/* Links are followed, as compose and others hand secrets over by links: what counts is the file behind them.
-   O_NONBLOCK: a pipe in its place must not hang us. */
+static enum result read_open(int fd, void *bytes, size_t size, size_t *length, const char **reason)
+{
+	struct stat status;
+	ssize_t count;
+
+	*reason = "is not a regular file";
+	if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode))
+		return RESULT_INVALID;
+	*reason = "can be read or written by others: chmod 0400; where an orchestrator mounts it as root's: mode "
+		  "0440 with the program's own group (Kubernetes: fsGroup and defaultMode 0440)";
+	if (!is_private(fd, &status))
+		return RESULT_INVALID;
+	*reason = "is too long";
+	if (status.st_size > (off_t)size)
+		return RESULT_INVALID;
+	*reason = "cannot be read";
+	count = read(fd, bytes, size);
+	*length = count < 0 ? 0 : (size_t)count;
+	return count < 0 ? RESULT_INVALID : RESULT_OK;
+}
+
+/* O_NONBLOCK: a pipe in its place must not hang us. */
+static int open_file(int folder, const char *path, int flags, const char **reason)
+{
+	int fd = openat(folder, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | flags);
+
+	*reason = errno == ENOENT  ? "no such file"
+		  : errno == ELOOP ? "is a link: put the file itself there"
+				   : "cannot be opened: check its owner and mode";
+	return fd;
+}
+
 enum result private_file_read(int folder, const char *path, void *bytes, size_t size, size_t *length,
 			      const char **reason)
 {
-	int fd = openat(folder, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	enum result result = RESULT_INVALID;
-	struct stat status;
+	int fd = open_file(folder, path, 0, reason);
+	enum result result;
 
-	if (fd < 0) {
-		*reason = errno == ENOENT ? "no such file" : "cannot be opened: check its owner and mode";
+	if (fd < 0)
 		return errno == ENOENT ? RESULT_UNAVAILABLE : RESULT_INVALID;
-	}
-	if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
-		*reason = "is not a regular file";
-	} else if (!is_private(fd, &status)) {
-		*reason = "can be read or written by others: chmod 0400";
-	} else if (status.st_size > (off_t)size) {
-		*reason = "is too long";
-	} else {
-		ssize_t count = read(fd, bytes, size);
+	result = read_open(fd, bytes, size, length, reason);
+	(void)close(fd);
+	return result;
+}
 
-		*length = count < 0 ? 0 : (size_t)count;
-		*reason = "cannot be read";
-		result = count < 0 ? RESULT_INVALID : RESULT_OK;
-	}
+/* Is the file its folder's owner's, or root's? A hard link may have brought somebody else's. */
+static bool is_owners(int folder, int fd)
+{
+	struct stat outer, inner;
+
+	return fstat(folder, &outer) == 0 && fstat(fd, &inner) == 0 &&
+	       (inner.st_uid == outer.st_uid || inner.st_uid == 0);
+}
+
+enum result private_file_read_foreign(int folder, const char *name, void *bytes, size_t size, size_t *length,
+				      const char **reason)
+{
+	int fd = open_file(folder, name, O_NOFOLLOW, reason);
+	enum result result = RESULT_INVALID;
+
+	if (fd < 0)
+		return errno == ENOENT ? RESULT_UNAVAILABLE : RESULT_INVALID;
+	if (is_owners(folder, fd))
+		result = read_open(fd, bytes, size, length, reason);
+	else
+		*reason = "does not belong to the owner of its folder";
 	(void)close(fd);
 	return result;
 }

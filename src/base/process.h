@@ -6,7 +6,8 @@
 
 #include "base/result.h"
 
-/* Prepares libsodium, ignores SIGPIPE, forbids core dumps and ptrace. A second call does no harm. */
+/* Prepares libsodium, has freed memory overwritten, ignores SIGPIPE, forbids core dumps and ptrace. A second call does
+ * no harm. */
 OTP_MUST_CHECK enum result process_start(void);
 
 /* Fills bytes from libsodium's generator; the signature that code.h and token.h take as their random source. */

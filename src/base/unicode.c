@@ -58,16 +58,16 @@ static enum result compose(char *out, size_t size, const uint32_t *characters, s
 	size_t normal_count = CHARACTERS_MAX, length = size - 1;
 	uint32_t *composed = u32_normalize(UNINORM_NFC, characters, count, normal, &normal_count);
 	uint8_t *written = composed == NULL ? NULL : u32_to_u8(composed, normal_count, (uint8_t *)out, &length);
-	enum result result = written == (uint8_t *)out ? RESULT_OK : RESULT_LIMITED;
+	bool is_fitting = written != NULL && written == (uint8_t *)out;
 
 	/* What does not fit the given buffer comes in one of the library's own. */
 	if (composed != normal)
 		free(composed);
-	if (written != (uint8_t *)out)
-		free(written);
-	else
+	if (is_fitting)
 		out[length] = '\0';
-	return result;
+	else
+		free(written);
+	return is_fitting ? RESULT_OK : RESULT_LIMITED;
 }
 
 enum result unicode_lower(char *out, size_t size, const char *text, size_t length)

@@ -1,11 +1,11 @@
 /* http.c: the JSON that comes in and the answers that go out, by the table of the HTTP contract. */
 #include "http/http.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
+#include "base/jsondoc.h"
 #include "base/text.h"
 
 #define NO_NUMBER NULL
@@ -111,21 +111,14 @@ void http_generated(struct http_answer *answer, const char *token, int expires_i
 
 enum result http_validated(struct http_answer *answer, const char *email)
 {
-	json_t *string = json_string(email);
-	char *quoted = json_dumps(string, JSON_ENCODE_ANY);
-	enum result result = RESULT_FAULT;
 	struct text text;
 
-	if (quoted != NULL) {
-		begin(&text, answer, "200 OK", JSON_TYPE, "");
-		text_printf(&text,
-			    "{\"message\":\"Password validated successfully! Enjoy your access.\",\"email\":%s}\n",
-			    quoted);
-		result = end(&text, answer);
-	}
-	free(quoted);
-	json_decref(string);
-	return result;
+	begin(&text, answer, "200 OK", JSON_TYPE, "");
+	text_put(&text, "{\"message\":\"Password validated successfully! Enjoy your access.\",\"email\":");
+	if (!jsondoc_put_string(&text, email))
+		return RESULT_FAULT;
+	text_put(&text, "}\n");
+	return end(&text, answer);
 }
 
 enum result http_content(struct http_answer *answer, const char *type, const char *body)
@@ -149,68 +142,4 @@ bool http_is_json(const char *content_type)
 	rest = content_type + strlen(json);
 	rest += strspn(rest, " \t");
 	return *rest == '\0' || *rest == ';';
-}
-
-void http_start(void)
-{
-	json_object_seed(0); /* from the system's random source: keys chosen to collide shall not */
-}
-
-/* In words that quote nothing of the body, which may hold a code. */
-static const char *explain(enum json_error_code code)
-{
-	switch (code) {
-	case json_error_duplicate_key:
-		return "a name stands twice in an object";
-	case json_error_numeric_overflow:
-		return "a number is too large";
-	case json_error_null_character:
-	case json_error_null_byte_in_key:
-		return "a string holds the character U+0000";
-	case json_error_invalid_utf8:
-		return "a string is not UTF-8";
-	case json_error_premature_end_of_input:
-		return "it ends too early";
-	case json_error_end_of_input_expected:
-		return "something follows the object";
-	default:
-		return "it is not valid JSON";
-	}
-}
-
-enum result http_parse(struct json_t **json, const char *body, size_t length, char detail[static HTTP_DETAIL_BYTES])
-{
-	static const char byte_order_mark[] = "\xEF\xBB\xBF";
-	size_t skipped = length >= 3 && memcmp(body, byte_order_mark, 3) == 0 ? 3 : 0;
-	json_error_t error;
-	/* An integer of any length is a number that nobody reads. */
-	json_t *root =
-	    json_loadb(body + skipped, length - skipped, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &error);
-
-	if (json_is_object(root)) {
-		*json = root;
-		return RESULT_OK;
-	}
-	if (root != NULL)
-		(void)snprintf(detail, HTTP_DETAIL_BYTES, "The body must be a JSON object.");
-	else
-		(void)snprintf(detail, HTTP_DETAIL_BYTES, "The body: %s, at line %d, column %d.",
-			       explain(json_error_code(&error)), error.line, error.column);
-	json_decref(root);
-	return RESULT_INVALID;
-}
-
-void http_json_free(struct json_t *json)
-{
-	json_decref(json);
-}
-
-const char *http_string(const struct json_t *json, const char *key, size_t *length)
-{
-	const json_t *value = json_object_get(json, key);
-
-	if (!json_is_string(value))
-		return NULL;
-	*length = json_string_length(value);
-	return json_string_value(value);
 }

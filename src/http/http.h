@@ -56,16 +56,4 @@ OTP_MUST_CHECK enum result http_content(struct http_answer *answer, const char *
 /* Is a request's Content-Type JSON, or absent? */
 bool http_is_json(const char *content_type);
 
-/* A request body: one JSON object, without duplicate names or NUL in any string; a byte order mark in front is skipped.
-   Otherwise detail gets what is wrong with it, and where. Prepares the parser once: http_start. */
-#define HTTP_DETAIL_BYTES 128U
-struct json_t; /* jansson's */
-void http_start(void);
-OTP_MUST_CHECK enum result http_parse(struct json_t **json, const char *body, size_t length,
-				      char detail[static HTTP_DETAIL_BYTES]);
-void http_json_free(struct json_t *json);
-
-/* A string member and its length, valid until http_json_free; NULL if absent or of another type. */
-const char *http_string(const struct json_t *json, const char *key, size_t *length);
-
 #endif

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,8 @@
 #include "base/log.h"
 
 #define BACKLOG 4096
+#define LOCK_TRIES 20
+#define LOCK_PAUSE_MS 5
 #define FIRST_PASSED_FD 3
 
 static enum result fail(const char *what, const char *path)
@@ -53,7 +56,8 @@ static enum result adopt(int *listener)
 }
 
 /* Locks the folder of path: between a look at whose the path is and its removal no successor may take it over. Returns
-   a descriptor to close, or -1 where the folder cannot be locked, which leaves that moment open. */
+   a descriptor to close, or -1 where the folder cannot be locked soon, which leaves that moment open: whoever else
+   holds a lock on it must not keep us from starting or ending. */
 static int lock_folder(const char *path)
 {
 	char folder[sizeof((struct sockaddr_un *)NULL)->sun_path] = ".";
@@ -63,11 +67,14 @@ static int lock_folder(const char *path)
 	if (slash != NULL && (size_t)(slash - path) + 2 <= sizeof(folder))
 		(void)snprintf(folder, sizeof(folder), "%.*s/", (int)(slash - path), path);
 	fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd >= 0 && flock(fd, LOCK_EX) != 0) {
-		close(fd);
-		return -1;
+	for (int try = 0; fd >= 0 && try < LOCK_TRIES; try++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return fd;
+		(void)poll(NULL, 0, LOCK_PAUSE_MS);
 	}
-	return fd;
+	if (fd >= 0)
+		close(fd);
+	return -1;
 }
 
 /* Moves the bound socket to its path. */

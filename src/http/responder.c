@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/jsondoc.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "http/fcgi.h"
@@ -33,7 +34,7 @@ struct server {
 	struct metrics metrics;
 	struct http_answer answer;
 	const char *detail; /* of the refusal at hand; NULL: none */
-	char json_detail[HTTP_DETAIL_BYTES];
+	char json_detail[JSONDOC_REASON_BYTES + sizeof("The body: .")];
 };
 
 /* --- Answers --- */
@@ -49,6 +50,7 @@ static void send_answer(struct server *server, struct batch_item *item, enum htt
 			  LOG_TEXT("request_id", fcgi_parameter(request, "REQUEST_ID")),
 			  LOG_TEXT("error", http_outcome_slug(outcome)));
 	fcgi_answer(request, server->answer.text, server->answer.length);
+	explicit_bzero(server->answer.text, server->answer.length);
 }
 
 static void refuse(struct server *server, struct batch_item *item, enum http_outcome outcome)
@@ -128,6 +130,7 @@ static enum http_outcome on_route(struct server *server, struct fcgi_request *re
 	const char *body = NULL;
 	size_t length = 0;
 	struct json_t *json = NULL;
+	char reason[JSONDOC_REASON_BYTES];
 	enum result result = fcgi_body(request, &body, &length);
 	enum http_outcome outcome;
 
@@ -139,12 +142,13 @@ static enum http_outcome on_route(struct server *server, struct fcgi_request *re
 		server->detail = "The body must not be compressed: Content-Encoding must be identity or absent.";
 		return HTTP_UNSUPPORTED_TYPE;
 	}
-	if (http_parse(&json, body, length, server->json_detail) != RESULT_OK) {
+	if (jsondoc_parse(&json, body, length, reason) != RESULT_OK) {
+		(void)snprintf(server->json_detail, sizeof(server->json_detail), "The body: %s.", reason);
 		server->detail = server->json_detail;
 		return HTTP_BAD_REQUEST;
 	}
 	outcome = take(server, request, json);
-	http_json_free(json);
+	jsondoc_free(json);
 	return outcome;
 }
 
@@ -243,7 +247,7 @@ static bool open_server(struct server *server)
 
 	if (!open_pump(server))
 		return false;
-	http_start();
+	jsondoc_start();
 	/* Before the socket is taken over from a predecessor, who can still serve. */
 	pump_connect(server->pump, START_MS);
 	if (listener_open(server->settings->listen, &listener) != RESULT_OK)

@@ -11,6 +11,7 @@
 #include "base/process.h"
 #include "mail/outbox.h"
 
+#define RENEW_AFTER 5000U
 #define POLL_MS 1000 /* the table is the truth, a notification only a hint */
 #define SETTLE_AGAIN_MS 500
 #define SETTLE_AT_EXIT_MS 5000U /* how long a process that is to end tries to record what it has done */
@@ -42,6 +43,7 @@ struct run {
 	struct claim *at_hand; /* to be sent; the other one was sent and is to be settled, or empty */
 	uint64_t session_ms;   /* how long the last mails took to send */
 	size_t jobs;           /* the sendable ones at hand */
+	size_t sent;           /* mails that were tried, by this process */
 	struct smtp_mail *job;
 	struct outbox_mail **mail_of; /* of each job */
 	char *text;                   /* MESSAGE_BYTES: the mail being sent */
@@ -156,6 +158,7 @@ static void send_all(struct run *run)
 	if (run->jobs > 0 && !loop_is_stopping(run->loop))
 		result = smtp_send_mails(run->deliver->smtp, run->job, run->jobs, &source, run->at_hand->deadline_ms);
 	run->pause_ms = result == RESULT_OK ? 0 : next_pause_ms(run->pause_ms);
+	run->sent += run->jobs;
 	for (size_t i = 0; i < run->jobs; i++)
 		take_outcome(run->mail_of[i], &run->job[i]);
 	explicit_bzero(run->text, MESSAGE_BYTES);
@@ -345,7 +348,7 @@ int deliver_run(const struct deliver *deliver)
 		log_event(LOG_ERROR, "start_failed", LOG_TEXT("reason", "out of memory"));
 		goto out;
 	}
-	while (!loop_is_stopping(run.loop)) {
+	while (!loop_is_stopping(run.loop) && run.sent < RENEW_AFTER) {
 		enum result result = deliver_some(&run);
 
 		if (result == RESULT_LIMITED) {
@@ -356,7 +359,7 @@ int deliver_run(const struct deliver *deliver)
 		}
 	}
 	settle_all(&run);
-	status = EXIT_SUCCESS;
+	status = loop_is_stopping(run.loop) ? EXIT_SUCCESS : DELIVER_RENEW;
 out:
 	release(&run);
 	return status;

@@ -15,8 +15,10 @@ struct deliver {
 	struct smtp_send *smtp;
 };
 
-/* Works until SIGTERM or SIGINT: finishes the mail at hand, settles, gives back what it has not
-   begun. Returns the exit status. */
+/* Works until SIGTERM or SIGINT: finishes the mail at hand, settles, gives back what it has not begun. Returns the exit
+   status; DELIVER_RENEW after some thousand mails: libesmtp leaks a little on broken transfers, and a new process is to
+   take its place. */
+#define DELIVER_RENEW 10
 int deliver_run(const struct deliver *deliver);
 
 /* Seconds until the next attempt after attempts of them: 2, 4, 8 ... 60, a quarter more or less at random. */

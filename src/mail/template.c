@@ -116,6 +116,10 @@ static struct template *parse(const char *name, char *source, size_t length, boo
 		return NULL;
 	}
 	template->source = source;
+	if (strncmp(source, "\xEF\xBB\xBF", 3) == 0) {
+		refuse(name, 1, "begins with a byte order mark (U+FEFF): save it without one");
+		goto refuse;
+	}
 	if (!utf8_is_text(source, length, lines ? "\n\t" : "", &bad)) {
 		refuse(name, line_of(source, bad), "not UTF-8 text, or a control character");
 		goto refuse;

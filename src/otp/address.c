@@ -310,7 +310,7 @@ static bool write_recipient(char out[static ADDRESS_MAX + 1], const char *local,
 
 enum result address_parse(struct address *address, const char *text, size_t length, const char **reason)
 {
-	char folded[TEXT_MAX + 1], domain[DOMAIN_MAX + 1], recipient[ADDRESS_MAX + 1];
+	char folded[TEXT_MAX + 1] = "", domain[DOMAIN_MAX + 1], recipient[ADDRESS_MAX + 1];
 	const char *local = folded;
 	size_t local_length;
 	enum result result;

@@ -24,11 +24,15 @@ static const struct kind {
     [KEY_MAIL_SEAL] = {"mail-", ".pub", PROGRAM_GENERATE, offsetof(struct keys, mail_seal)},
 };
 
-enum result keys_read(int folder, const char *name, unsigned char key[static KEY_BYTES], const char **reason)
+typedef enum result file_reader(int folder, const char *name, void *bytes, size_t size, size_t *length,
+				const char **reason);
+
+static enum result read_key(file_reader *read, int folder, const char *name, unsigned char key[static KEY_BYTES],
+			    const char **reason)
 {
 	unsigned char bytes[KEY_BYTES + 1];
 	size_t length = 0;
-	enum result result = private_file_read(folder, name, bytes, sizeof(bytes), &length, reason);
+	enum result result = read(folder, name, bytes, sizeof(bytes), &length, reason);
 
 	if (result == RESULT_OK && length != KEY_BYTES) {
 		*reason = "is not 32 bytes long";
@@ -41,6 +45,11 @@ enum result keys_read(int folder, const char *name, unsigned char key[static KEY
 		memcpy(key, bytes, KEY_BYTES);
 	sodium_memzero(bytes, sizeof(bytes));
 	return result;
+}
+
+enum result keys_read_foreign(int folder, const char *name, unsigned char key[static KEY_BYTES], const char **reason)
+{
+	return read_key(private_file_read_foreign, folder, name, key, reason);
 }
 
 /* --- Names --- */
@@ -127,7 +136,7 @@ static bool read_ring(struct key_ring *ring, enum key_kind kind, const char *fol
 		const char *reason = NULL;
 
 		keys_name(kind, ring->id[i], name);
-		if (keys_read(descriptor, name, ring->key[i], &reason) != RESULT_OK) {
+		if (read_key(private_file_read, descriptor, name, ring->key[i], &reason) != RESULT_OK) {
 			refuse(folder, name, reason);
 			is_right = false;
 		}

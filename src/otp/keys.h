@@ -39,9 +39,9 @@ short keys_number(enum key_kind kind, const char *name);
 #define KEY_NAME_BYTES 24U
 void keys_name(enum key_kind kind, short number, char name[static KEY_NAME_BYTES]);
 
-/* Reads one key from an open folder: a regular file of KEY_BYTES for its owner alone. RESULT_UNAVAILABLE: there is no
-   such file. Unless RESULT_OK, *reason is a static text for a person. */
-OTP_MUST_CHECK enum result keys_read(int folder, const char *name, unsigned char key[static KEY_BYTES],
-				     const char **reason);
+/* Reads one key from an open folder that may be somebody else's: a regular file of KEY_BYTES for its owner alone.
+   RESULT_UNAVAILABLE: there is no such file. Unless RESULT_OK, *reason is a static text for a person. */
+OTP_MUST_CHECK enum result keys_read_foreign(int folder, const char *name, unsigned char key[static KEY_BYTES],
+					     const char **reason);
 
 #endif

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/text.h"
+
 #define WANTED_MAX 3U
 
 /* --- Reading --- */
@@ -76,6 +78,7 @@ enum result locale_read_header(char out[static LOCALE_BYTES], const char *header
 {
 	struct range ranges[WANTED_MAX], range;
 	size_t count = 0;
+	struct text tags;
 
 	while (*header != '\0') {
 		size_t length;
@@ -86,12 +89,9 @@ enum result locale_read_header(char out[static LOCALE_BYTES], const char *header
 			keep(ranges, &count, &range);
 		header += length;
 	}
-	out[0] = '\0';
-	for (size_t i = 0; i < count; i++) {
-		if (i > 0)
-			(void)strcat(out, ",");
-		(void)strcat(out, ranges[i].tag);
-	}
+	text_init(&tags, out, LOCALE_BYTES);
+	for (size_t i = 0; i < count; i++)
+		text_printf(&tags, "%s%s", i > 0 ? "," : "", ranges[i].tag);
 	return count > 0 ? RESULT_OK : RESULT_INVALID;
 }
 

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -153,6 +154,62 @@ static void errno_is_kept_even_if_nothing_can_be_written(void **state)
 	assert_int_equal(errno, ENOENT);
 }
 
+/* Drops what was not written before, so that the next test sees its own lines alone. */
+static void what_was_not_written_is_counted(void **state)
+{
+	(void)state;
+	log_event(LOG_INFO, "next", LOG_NUMBER("n", 2));
+	assert_non_null(strstr(next_line(), "\"event\":\"log_lines_dropped\",\"lines\":1}\n"));
+	assert_non_null(strstr(next_line(), "\"event\":\"next\",\"n\":2}\n"));
+	log_event(LOG_INFO, "more", LOG_NUMBER("n", 3));
+	assert_non_null(strstr(next_line(), "\"event\":\"more\""));
+}
+
+/* fill: until the reader's buffer is full and beyond. */
+static void assert_never_blocks(int descriptor, int other)
+{
+	int saved = dup(STDERR_FILENO);
+	char buffer[65536];
+	long long lines = 0;
+	char *last;
+
+	(void)dup2(descriptor, STDERR_FILENO);
+	(void)close(descriptor);
+	log_reopen();
+	(void)alarm(20); /* a line that waits ends the test */
+	for (int i = 0; i < 20000; i++)
+		log_event(LOG_INFO, "flood",
+			  LOG_TEXT("text", "a line of some length that fills the buffer of who does not read"));
+	(void)fcntl(other, F_SETFL, O_NONBLOCK);
+	for (ssize_t count; (count = read(other, buffer, sizeof(buffer))) > 0;)
+		for (ssize_t i = 0; i < count; i++)
+			lines += buffer[i] == '\n';
+	assert_true(lines > 100 && lines < 20000);
+	log_event(LOG_INFO, "after", LOG_NUMBER("n", 1));
+	(void)alarm(0);
+	(void)memset(buffer, 0, sizeof(buffer));
+	assert_true(read(other, buffer, sizeof(buffer) - 1) > 0);
+	last = strstr(buffer, "\"event\":\"log_lines_dropped\",\"lines\":");
+	assert_non_null(last);
+	assert_int_equal(strtoll(strstr(last, "lines\":") + 7, NULL, 10), 20000 - lines);
+	assert_non_null(strstr(last, "\"event\":\"after\""));
+	(void)dup2(saved, STDERR_FILENO);
+	(void)close(saved);
+	(void)close(other);
+	log_reopen();
+}
+
+static void a_reader_that_sleeps_stops_nobody(void **state)
+{
+	int ends[2];
+
+	(void)state;
+	assert_int_equal(pipe(ends), 0);
+	assert_never_blocks(ends[1], ends[0]);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	assert_never_blocks(ends[1], ends[0]);
+}
+
 static void untrusted_text_is_escaped(void **state)
 {
 	(void)state;
@@ -281,6 +338,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(levels_above_the_limit_are_dropped, capture, release),
 	    cmocka_unit_test_setup_teardown(null_text_is_empty, capture, release),
 	    cmocka_unit_test_setup_teardown(errno_is_kept_even_if_nothing_can_be_written, capture, release),
+	    cmocka_unit_test_setup_teardown(what_was_not_written_is_counted, capture, release),
+	    cmocka_unit_test(a_reader_that_sleeps_stops_nobody),
 	    cmocka_unit_test_setup_teardown(untrusted_text_is_escaped, capture, release),
 	    cmocka_unit_test_setup_teardown(long_text_is_cut_between_characters, capture, release),
 	    cmocka_unit_test_setup_teardown(an_overlong_line_stays_valid_and_says_so, capture, release),

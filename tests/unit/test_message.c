@@ -362,6 +362,8 @@ static void test_refused_templates(void **state)
 	(void)state;
 	REFUSE("en/mail.txt", "{{code}}\n\n{{name}}\n", "3", "unknown placeholder");
 	REFUSE("en/mail.txt", "a\n{{code\n", "2", "{{ without }}");
+	REFUSE("en/mail.txt", "\xEF\xBB\xBF{{code}}\n", "1", "byte order mark");
+	REFUSE("en/mail.html", "\xEF\xBB\xBF{{code}}\n", "1", "byte order mark");
 	REFUSE("en/mail.html", "a\n{{ code }}\n", "2", "unknown placeholder");
 	REFUSE("en/mail.html", "{{app_name}}\n", "1", "{{code}} is missing");
 	REFUSE("en/mail.txt", "{{code}}\n\xE9\n", "2", "UTF-8");
