@@ -58,7 +58,7 @@ begin
     -- A lease is as long as the life that is left at give_up_at, and nothing is claimed after that: it ends in time.
     update otp.mail m
        set lease = new_lease,
-           next_attempt_at = moment + (c.expires_at - m.give_up_at),
+           next_attempt_at = moment + least(c.expires_at - m.give_up_at, interval '1 minute'),
            attempts = m.attempts + 1
       from due join otp.challenge c on c.id = any (array[due.id])
      where m.id = any (array[due.id])
@@ -66,7 +66,7 @@ begin
               (extract(epoch from c.created_at) * 1000)::bigint,
               (extract(epoch from c.expires_at) * 1000)::bigint,
               m.attempts::integer,
-              (extract(epoch from c.expires_at - m.give_up_at) * 1000)::integer;
+              (extract(epoch from m.next_attempt_at - moment) * 1000)::integer;
 end
 $$;
 

@@ -145,40 +145,38 @@ begin
            null::integer
       from evaluated
     union all
-    select ord, r.verdict, null, null, r.unknown_key
-      from ask, otp.refusal(ask.id, validate.mac_key, validate.previous_key) r
-     where ord not in (select ord from evaluated);
+    select ord, split_part(reason, ' ', 1), null, null, nullif(split_part(reason, ' ', 2), '')::integer
+      from (select ord, otp.refusal(id, validate.mac_key, validate.previous_key) as reason
+              from ask
+             where ord not in (select ord from evaluated)) refused;
 end
 $$;
 
 comment on function otp.validate is
 'Evaluates a batch of guesses, one element per request: counts each attempt and consumes the challenge on a match. A token may be in a batch once. A null mac is a guess that cannot be right. Returns, per request (ord, from 1), the verdict: valid, wrong_password, expired, used, exhausted, unknown_token, or unknown_key (with its number): the code was made under a key that is not given, so that no guess can be evaluated, and none is counted.';
 
-create or replace function otp.refusal(id uuid, mac_key smallint, previous_key smallint, out verdict text, out unknown_key integer)
+create or replace function otp.refusal(id uuid, mac_key smallint, previous_key smallint)
+returns text
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
-    c otp.challenge;
+    moment constant timestamptz := clock_timestamp();
+    c      otp.challenge;
 begin
     select * into c from otp.challenge where challenge.id = refusal.id;
-    if not found then
-        verdict := 'unknown_token';
-    elsif c.used_at is not null then
-        verdict := 'used';
-    elsif c.attempts >= c.max_attempts then
-        verdict := 'exhausted';
-    elsif c.expires_at <= clock_timestamp() then
-        verdict := 'expired';
-    elsif (c.mac_key in (mac_key, previous_key)) is not true then
-        verdict := 'unknown_key';
-        unknown_key := c.mac_key;
-    else
+    if c.expires_at > moment and c.used_at is null and c.attempts < c.max_attempts
+       and c.mac_key in (mac_key, previous_key) then
         raise exception 'otp.validate: a token is in the batch twice' using errcode = 'invalid_parameter_value';
     end if;
+    return case when c.id is null then 'unknown_token'
+                when c.used_at is not null then 'used'
+                when c.attempts >= c.max_attempts then 'exhausted'
+                when c.expires_at <= moment then 'expired'
+                else 'unknown_key ' || c.mac_key end;
 end
 $$;
 
-comment on function otp.refusal is 'Why a challenge takes no guess (volatile: it must see what another batch has just committed).';
+comment on function otp.refusal is 'Why a challenge takes no guess: a verdict of otp.validate, with the key''s number behind unknown_key (volatile: it must see what another batch has just committed).';
