@@ -132,6 +132,7 @@ static enum http_outcome answer(void *context, const struct batch_item *item, si
 
 static const struct db_statement statements[] = {
     [PUMP_BATCH] = {"generate", CHALLENGE_GENERATE_SQL},
+    [PUMP_ALONE] = {"generate_alone", CHALLENGE_GENERATE_ALONE_SQL},
     [PUMP_PING] = {"ping", PUMP_PING_SQL},
     [PUMP_NOTIFY] = {"notify", "notify otp_mail"},
     {NULL, NULL},
@@ -164,7 +165,6 @@ static int run(void *context, const struct settings *settings, const struct keys
 	    .path = "/generate-password",
 	    .request_bytes = sizeof(struct request),
 	    .work = {.statements = statements,
-		     .may_retry = true, /* refused as a whole, nothing was stored, and a row has its own id */
 		     .context = generate,
 		     .encode = encode,
 		     .decode = decode,

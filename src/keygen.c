@@ -80,12 +80,19 @@ static enum result open_folders(struct key_folders *folders, const char *path)
 	return RESULT_OK;
 }
 
-/* The highest number among the keys of the kind in a folder; 0 if there is none. */
-static enum result newest_key(const struct key_folders *folders, enum place place, enum key_kind kind, short *newest)
+/* The numbers of keys that are there; all 0 if there are none. */
+struct numbers {
+	short newest, oldest;
+	short complete; /* the newest that all kinds have */
+};
+
+/* The numbers of the keys of one kind in a folder. */
+static enum result find_numbers(const struct key_folders *folders, enum place place, enum key_kind kind,
+				struct numbers *numbers)
 {
 	int copy = openat(folders->place[place], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *listing = copy < 0 ? NULL : fdopendir(copy);
-	short found = 0;
+	struct numbers found = {0};
 
 	if (listing == NULL) {
 		if (copy >= 0)
@@ -95,11 +102,14 @@ static enum result newest_key(const struct key_folders *folders, enum place plac
 	for (const struct dirent *entry = readdir(listing); entry != NULL; entry = readdir(listing)) {
 		short number = keys_number(kind, entry->d_name);
 
-		if (number > found)
-			found = number;
+		if (number > found.newest)
+			found.newest = number;
+		if (number != 0 && (found.oldest == 0 || number < found.oldest))
+			found.oldest = number;
 	}
 	(void)closedir(listing);
-	*newest = found;
+	found.complete = found.newest;
+	*numbers = found;
 	return RESULT_OK;
 }
 
@@ -264,39 +274,60 @@ static enum result complete_pair(const struct key_folders *folders, const struct
 	return result;
 }
 
-/* The number of the newest generation, and whether every file of it exists. */
-static enum result find_generation(const struct key_folders *folders, short *number, bool *is_complete)
+/* The generations that have files in any folder. */
+static enum result find_generations(const struct key_folders *folders, struct numbers *generations)
 {
-	short newest = 0, lowest = 32767;
+	struct numbers all = {.complete = 32767};
 
-	for (size_t i = 0; i < PAIRS; i++) {
-		for (int half = 0; half < 2; half++) {
-			short found = 0;
-			enum result result = newest_key(folders, half == 0 ? pairs[i].first : pairs[i].second,
-							half == 0 ? pairs[i].first_kind : pairs[i].second_kind, &found);
+	for (size_t i = 0; i < 2 * PAIRS; i++) {
+		const struct pair *pair = &pairs[i / 2];
+		struct numbers found = {0};
+		enum result result = i % 2 == 0 ? find_numbers(folders, pair->first, pair->first_kind, &found)
+						: find_numbers(folders, pair->second, pair->second_kind, &found);
 
-			if (result != RESULT_OK)
-				return result;
-			newest = found > newest ? found : newest;
-			lowest = found < lowest ? found : lowest;
-		}
+		if (result != RESULT_OK)
+			return result;
+		if (found.newest > all.newest)
+			all.newest = found.newest;
+		if (found.oldest != 0 && (all.oldest == 0 || found.oldest < all.oldest))
+			all.oldest = found.oldest;
+		if (found.complete < all.complete)
+			all.complete = found.complete;
 	}
-	*number = newest;
-	*is_complete = newest == lowest;
+	*generations = all;
 	return RESULT_OK;
 }
 
-/* A run that was interrupted left a generation incomplete: the next run, rotating or not, completes that one. */
-static enum result make_keys(const struct key_folders *folders, bool is_rotation)
+/* Programs know the newest two generations. While an older one has files, codes that were made under it may be live:
+   who removes them says that none is. */
+static enum result check_rotation(const struct key_folders *folders, const struct numbers *generations, bool is_forced)
 {
-	short number = 0;
-	bool is_complete = false;
-	enum result result = find_generation(folders, &number, &is_complete);
+	char why[256];
 
+	if (generations->newest == 0)
+		return fail(folders, NULL, NULL, "holds no keys yet: run otp-keygen without --rotate first");
+	if (generations->oldest == generations->newest || is_forced)
+		return RESULT_OK;
+	(void)snprintf(why, sizeof(why),
+		       "still holds keys of generation %d, and codes made under them may be live: remove them when "
+		       "EXPIRE_MINUTES have passed since generation %d came into use, or add --force",
+		       generations->oldest, generations->newest);
+	return fail(folders, NULL, NULL, why);
+}
+
+/* A run that was interrupted left a generation incomplete: the next run, rotating or not, completes that one. */
+static enum result make_keys(const struct key_folders *folders, bool is_rotation, bool is_forced)
+{
+	struct numbers generations;
+	enum result result = find_generations(folders, &generations);
+	bool is_complete = result == RESULT_OK && generations.complete == generations.newest;
+	short number;
+
+	if (result == RESULT_OK && is_rotation && is_complete)
+		result = check_rotation(folders, &generations, is_forced);
 	if (result != RESULT_OK)
 		return result;
-	if (number == 0 && is_rotation)
-		return fail(folders, NULL, NULL, "holds no keys yet: run otp-keygen without --rotate first");
+	number = generations.newest;
 	if (number == 0 || (is_rotation && is_complete)) {
 		if (number == 32767)
 			return fail(folders, NULL, NULL, "the numbers of keys are used up");
@@ -312,8 +343,9 @@ static enum result make_keys(const struct key_folders *folders, bool is_rotation
 static void print_help(FILE *out)
 {
 	(void)fprintf(out, "otp-keygen: makes the key files of otp-generate, otp-validate and otp-worker.\n\n"
-			   "Usage: otp-keygen [--rotate] DIR\n"
+			   "Usage: otp-keygen [--rotate [--force]] DIR\n"
 			   "  --rotate   make the next generation; programs accept the newest and the one before\n"
+			   "  --force    with --rotate: also while an older generation has files\n"
 			   "  --help     print this text\n"
 			   "  --version  print the version\n\n"
 			   "DIR gets three folders, one as the KEY_DIR of each program:\n"
@@ -325,7 +357,8 @@ static void print_help(FILE *out)
 
 int main(int argc, char **argv)
 {
-	bool is_rotation = argc == 3 && strcmp(argv[1], "--rotate") == 0;
+	bool is_rotation = argc > 2 && strcmp(argv[1], "--rotate") == 0;
+	bool is_forced = is_rotation && argc == 4 && strcmp(argv[2], "--force") == 0;
 	const char *path = argc > 1 ? argv[argc - 1] : "";
 	struct key_folders folders;
 	enum result result;
@@ -337,7 +370,7 @@ int main(int argc, char **argv)
 			(void)printf("otp-keygen %s\n", PACKAGE_VERSION);
 		return fflush(stdout) == 0 ? 0 : 1;
 	}
-	if ((argc != 2 && !is_rotation) || path[0] == '\0' || path[0] == '-') {
+	if (argc != 2 + is_rotation + is_forced || path[0] == '\0' || path[0] == '-') {
 		print_help(stderr);
 		return 2;
 	}
@@ -347,7 +380,7 @@ int main(int argc, char **argv)
 		return 1;
 	result = open_folders(&folders, path);
 	if (result == RESULT_OK)
-		result = make_keys(&folders, is_rotation);
+		result = make_keys(&folders, is_rotation, is_forced);
 	close_folders(&folders);
 	return result == RESULT_OK && fflush(stdout) == 0 ? 0 : 1;
 }

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/jsondoc.h"
+#include "base/log.h"
 #include "http/challenge.h"
 #include "http/http.h"
 #include "http/responder.h"
@@ -11,9 +13,12 @@
 #include "otp/token.h"
 #include "program.h"
 
+#define ALARM_MS 60000U /* between two lines about a key that is missing */
+
 struct validate {
 	const struct key_ring *pepper;
 	struct challenge_answer *answers; /* of the batch that was answered */
+	uint64_t alarm_ms;                /* no such line before */
 };
 
 /* The MACs that the guess would have under each pepper in use. */
@@ -68,6 +73,17 @@ static enum result decode(void *context, const struct pg_result *rows, size_t co
 	return challenge_decode_guesses(rows, count, validate->answers);
 }
 
+/* Somebody makes codes under a key that is not in KEY_DIR, or was not when this process started. */
+static void report_unknown_key(struct validate *validate, int key)
+{
+	uint64_t now_ms = clock_boot_ms();
+
+	if (now_ms < validate->alarm_ms)
+		return;
+	validate->alarm_ms = now_ms + ALARM_MS;
+	log_event(LOG_ERROR, "unknown_key", LOG_NUMBER("key", key));
+}
+
 /* Once a token takes no guess, every guess that has come by then gets the same answer, right or wrong. */
 static bool is_final(void *context, size_t i)
 {
@@ -79,19 +95,25 @@ static bool is_final(void *context, size_t i)
 static enum http_outcome answer(void *context, const struct batch_item *item, size_t verdict,
 				struct http_answer *answer)
 {
-	const struct challenge_answer *judged = &((struct validate *)context)->answers[verdict];
+	struct validate *validate = context;
+	const struct challenge_answer *judged = &validate->answers[verdict];
 	enum http_outcome outcome = judged->verdict;
 
 	(void)item;
 	if (outcome == HTTP_OK && http_validated(answer, judged->email) != RESULT_OK)
 		outcome = HTTP_INTERNAL;
-	if (outcome != HTTP_OK)
+	if (outcome == HTTP_UNAVAILABLE) {
+		report_unknown_key(validate, judged->unknown_key);
+		http_refuse(answer, outcome, RESPONDER_RETRY_SECONDS, NULL);
+	} else if (outcome != HTTP_OK) {
 		http_refuse(answer, outcome, judged->attempts_left, NULL);
+	}
 	return outcome;
 }
 
 static const struct db_statement statements[] = {
     [PUMP_BATCH] = {"validate", CHALLENGE_VALIDATE_SQL},
+    [PUMP_ALONE] = {"validate_alone", CHALLENGE_VALIDATE_ALONE_SQL},
     [PUMP_PING] = {"ping", PUMP_PING_SQL},
     [PUMP_NOTIFY] = {NULL, NULL},
 };
@@ -104,7 +126,6 @@ static int run(void *context, const struct settings *settings, const struct keys
 	    .path = "/validate-password",
 	    .request_bytes = sizeof(struct challenge_guess),
 	    .work = {.statements = statements,
-		     .may_retry = false, /* a guess is never evaluated twice, whatever became of it */
 		     .context = validate,
 		     .encode = encode,
 		     .decode = decode,

@@ -205,7 +205,6 @@ static bool open_worker(struct worker *worker)
 	const struct settings *settings = worker->settings;
 	const struct sweep_settings sweep = {.database_url = settings->database_url,
 					     .retention_seconds = settings->retention_hours * 3600,
-					     .lifetime_seconds = settings->expire_minutes * 60,
 					     .batch = settings->sweep_batch};
 
 	worker->loop = loop_new();

@@ -6,7 +6,9 @@
 #include "db/db_rows.h"
 #include "db/schema_version.h"
 
+/* Operators are PostgreSQL's own, whatever lies in other schemas. */
 const struct db_setting db_session_request[] = {
+    {"search_path", "pg_catalog,pg_temp"},
     {"statement_timeout", "1500ms"},
     {"lock_timeout", "500ms"},
     {"idle_in_transaction_session_timeout", "5s"},
@@ -16,8 +18,13 @@ const struct db_setting db_session_request[] = {
 };
 
 const struct db_setting db_session_background[] = {
-    {"statement_timeout", "10s"}, {"lock_timeout", "2s"}, {"idle_in_transaction_session_timeout", "5s"},
-    {"synchronous_commit", "on"}, {"jit", "off"},         {NULL, NULL},
+    {"search_path", "pg_catalog,pg_temp"},
+    {"statement_timeout", "10s"},
+    {"lock_timeout", "2s"},
+    {"idle_in_transaction_session_timeout", "5s"},
+    {"synchronous_commit", "on"},
+    {"jit", "off"},
+    {NULL, NULL},
 };
 
 enum { CLOCK_MS, SCHEMA_VERSION, BACKEND_PID, SETTINGS };

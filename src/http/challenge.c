@@ -113,7 +113,7 @@ void challenge_encode_guesses(struct db_params *params, struct batch_item *const
 	db_add_smallint(params, previous_key);
 }
 
-/* The words of otp.validate are the slugs of the answers, but for "valid". */
+/* The words of otp.validate are the slugs of the answers, but for "valid" and "unknown_key". */
 static enum result read_verdict(const char *text, enum http_outcome *verdict)
 {
 	static const enum http_outcome refusals[] = {HTTP_WRONG_PASSWORD, HTTP_EXPIRED, HTTP_USED, HTTP_EXHAUSTED,
@@ -121,6 +121,10 @@ static enum result read_verdict(const char *text, enum http_outcome *verdict)
 
 	if (strcmp(text, "valid") == 0) {
 		*verdict = HTTP_OK;
+		return RESULT_OK;
+	}
+	if (strcmp(text, "unknown_key") == 0) {
+		*verdict = HTTP_UNAVAILABLE;
 		return RESULT_OK;
 	}
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
@@ -136,10 +140,13 @@ static enum result read_answer(const struct pg_result *rows, size_t row, struct 
 {
 	struct challenge_answer read = {.email = NULL};
 	int32_t attempts_left = 0;
+	int32_t unknown_key = 0;
 
 	if (db_is_null(rows, row, 1) || read_verdict(db_get_text(rows, row, 1), &read.verdict) != RESULT_OK)
 		return RESULT_FAULT;
 	if (read.verdict == HTTP_WRONG_PASSWORD && db_get_int(rows, row, 2, &attempts_left) != RESULT_OK)
+		return RESULT_FAULT;
+	if (read.verdict == HTTP_UNAVAILABLE && db_get_int(rows, row, 4, &unknown_key) != RESULT_OK)
 		return RESULT_FAULT;
 	if (read.verdict == HTTP_OK) {
 		if (db_is_null(rows, row, 3))
@@ -147,6 +154,7 @@ static enum result read_answer(const struct pg_result *rows, size_t row, struct 
 		read.email = db_get_text(rows, row, 3);
 	}
 	read.attempts_left = attempts_left;
+	read.unknown_key = unknown_key;
 	*answer = read;
 	return RESULT_OK;
 }

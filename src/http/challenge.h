@@ -15,9 +15,19 @@
 
 struct pg_result;
 
-#define CHALLENGE_GENERATE_SQL \
-	"select ord, retry_after from otp.generate($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
-#define CHALLENGE_VALIDATE_SQL "select ord, verdict, attempts_left, email from otp.validate($1, $2, $3, $4, $5)"
+/* A batch of requests, and one that goes again alone: that waits for a locked row just as long as another process needs
+   for its batch. */
+#define CHALLENGE_ALONE "(select set_config('lock_timeout', '50ms', true) as is_set) s, "
+#define CHALLENGE_ALONE_IDS "case when is_set is not null then $1::uuid[] end"
+#define CHALLENGE_GENERATE "select ord, retry_after from "
+#define CHALLENGE_GENERATE_ASKS ", $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+#define CHALLENGE_GENERATE_SQL CHALLENGE_GENERATE "otp.generate($1" CHALLENGE_GENERATE_ASKS
+#define CHALLENGE_GENERATE_ALONE_SQL \
+	CHALLENGE_GENERATE CHALLENGE_ALONE "otp.generate(" CHALLENGE_ALONE_IDS CHALLENGE_GENERATE_ASKS
+#define CHALLENGE_VALIDATE "select ord, verdict, attempts_left, email, unknown_key from "
+#define CHALLENGE_VALIDATE_SQL CHALLENGE_VALIDATE "otp.validate($1, $2, $3, $4, $5)"
+#define CHALLENGE_VALIDATE_ALONE_SQL \
+	CHALLENGE_VALIDATE CHALLENGE_ALONE "otp.validate(" CHALLENGE_ALONE_IDS ", $2, $3, $4, $5)"
 
 /* A code to be stored and mailed. Strings are the caller's. */
 struct challenge_ask {
@@ -60,10 +70,13 @@ struct challenge_guess {
 };
 
 /* What otp.validate says of a guess, in the words of the answer: HTTP_OK, HTTP_WRONG_PASSWORD, HTTP_EXPIRED, HTTP_USED,
-   HTTP_EXHAUSTED or HTTP_UNKNOWN_TOKEN. */
+   HTTP_EXHAUSTED, HTTP_UNKNOWN_TOKEN, or HTTP_UNAVAILABLE: the code was made under a key that this process does not
+   hold.
+ */
 struct challenge_answer {
 	enum http_outcome verdict;
 	int attempts_left; /* HTTP_WRONG_PASSWORD */
+	int unknown_key;   /* HTTP_UNAVAILABLE: the key's number */
 	const char *email; /* HTTP_OK; lives as long as the rows */
 };
 

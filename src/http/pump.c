@@ -10,6 +10,7 @@
 #define QUEUE_MS 1000
 #define CALL_MS 1900
 #define NOTIFY_MS 20 /* at most one wake-up in this time */
+#define BLAMED_MAX 8 /* requests of a batch that fail alone; with more of them none is to blame */
 
 /* An item of the batch just answered, out of the batcher. */
 struct done {
@@ -25,6 +26,7 @@ struct pump {
 	struct db_params *params;
 	struct batch_item **under_way;
 	size_t under_way_count;
+	size_t blamed; /* that failed alone since the last batch */
 	struct done *done;
 	struct batch_item *pings; /* health checks that wait for the database; linked by next */
 	struct batch_item *pings_under_way;
@@ -75,9 +77,17 @@ static void report(struct pump *pump, size_t i, enum result result)
 	}
 }
 
-/* The server refused the batch as a whole, though one request may be to blame: each goes again alone. */
+/* The server has certainly done nothing of it: it refused the batch, or rolled it back because of a lock or its time.
+   An unknown outcome is another matter: no guess is evaluated twice. */
+static bool is_rolled_back(enum result result)
+{
+	return result == RESULT_FAULT || result == RESULT_UNAVAILABLE;
+}
+
+/* One request may be to blame for all: each goes again alone, if its time allows. */
 static void retry_alone(struct pump *pump)
 {
+	pump->blamed = 0;
 	while (pump->under_way_count > 0)
 		batch_retry_alone(pump->batch, pump->under_way[--pump->under_way_count]);
 }
@@ -88,10 +98,12 @@ static void on_batch(void *context, enum result result, const struct pg_result *
 	const struct pump_work *work = pump->settings.work;
 	size_t count;
 
-	if (result == RESULT_FAULT && work->may_retry && pump->under_way_count > 1) {
+	if (is_rolled_back(result) && pump->under_way_count > 1) {
 		retry_alone(pump);
 		return;
 	}
+	if (is_rolled_back(result))
+		pump->blamed++;
 	if (result == RESULT_OK)
 		result = work->decode(work->context, rows, pump->under_way_count);
 	count = take_done(pump, result == RESULT_OK);
@@ -110,15 +122,25 @@ static void refuse(struct pump *pump, struct batch_item *item, enum result resul
 	pump->settings.on_item(pump->settings.context, item, result, 0);
 }
 
-static void send_batch(struct pump *pump)
+/* Sends what is under way. */
+static enum result send_under_way(struct pump *pump)
 {
 	const struct pump_work *work = pump->settings.work;
+	bool is_alone = pump->under_way[0]->alone;
+
+	if (is_alone && pump->blamed >= BLAMED_MAX)
+		return RESULT_UNAVAILABLE;
+	work->encode(work->context, pump->params, pump->under_way, pump->under_way_count);
+	metrics_count_batch(pump->settings.metrics, pump->under_way_count);
+	return db_send(pump->db, is_alone ? PUMP_ALONE : PUMP_BATCH, pump->params, CALL_MS, on_batch, pump);
+}
+
+static void send_batch(struct pump *pump)
+{
 	enum result result;
 
 	pump->under_way_count = batch_take(pump->batch, pump->under_way, pump->settings.batch_max);
-	work->encode(work->context, pump->params, pump->under_way, pump->under_way_count);
-	metrics_count_batch(pump->settings.metrics, pump->under_way_count);
-	result = db_send(pump->db, PUMP_BATCH, pump->params, CALL_MS, on_batch, pump);
+	result = send_under_way(pump);
 	while (result != RESULT_OK && pump->under_way_count > 0) {
 		struct batch_item *item = pump->under_way[--pump->under_way_count];
 
@@ -229,8 +251,10 @@ static void send_next(struct pump *pump)
 		send_ping(pump);
 	else if (pump->notify_wanted && loop_now_ms(pump->settings.loop) >= pump->notify_after_ms)
 		send_notify(pump);
-	else if (is_queued)
-		send_batch(pump);
+	else
+		/* One that is refused at once makes room for the next. */
+		while (db_is_ready(pump->db) && batch_has_queued(pump->batch))
+			send_batch(pump);
 }
 
 void pump_run(struct pump *pump)

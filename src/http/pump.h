@@ -13,15 +13,14 @@
 #include "http/metrics.h"
 
 /* The statements of a program, in this order, before the NULL name. One without wake-ups has a NULL name in its place.
- */
-enum pump_statement { PUMP_BATCH, PUMP_PING, PUMP_NOTIFY };
+   PUMP_ALONE takes the parameters of a batch of one, and does not wait for a row that is locked for long. */
+enum pump_statement { PUMP_BATCH, PUMP_ALONE, PUMP_PING, PUMP_NOTIFY };
 
 #define PUMP_PING_SQL "select 1"
 
 /* What a batch is to the program. context comes first in its calls. */
 struct pump_work {
 	const struct db_statement *statements;
-	bool may_retry; /* a batch that the server refused may be sent again, request by request */
 	void *context;
 
 	/* Builds the call for a batch. */

@@ -14,7 +14,6 @@
 #include "http/metrics.h"
 
 #define START_MS 2000
-#define RETRY_AFTER_SECONDS 1
 
 /* A stopping responder closes idle connections only after this: nginx leaves them within keepalive_time and
    keepalive_timeout (nginx/upstream.conf). */
@@ -56,7 +55,7 @@ static void send_answer(struct server *server, struct batch_item *item, enum htt
 
 static void refuse(struct server *server, struct batch_item *item, enum http_outcome outcome)
 {
-	http_refuse(&server->answer, outcome, RETRY_AFTER_SECONDS, server->detail);
+	http_refuse(&server->answer, outcome, RESPONDER_RETRY_SECONDS, server->detail);
 	send_answer(server, item, outcome);
 }
 

@@ -9,6 +9,8 @@
 #include "http/pump.h"
 #include "otp/settings.h"
 
+#define RESPONDER_RETRY_SECONDS 1 /* Retry-After of 503 */
+
 /* A request as a program reads it. */
 struct responder_request {
 	const struct json_t *json;

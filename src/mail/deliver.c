@@ -30,6 +30,7 @@ struct claim {
 	struct outbox_batch batch;
 	size_t asked; /* how many there could have been */
 	uint64_t start_ms;
+	uint64_t lease_ms;    /* the shortest of its mails */
 	uint64_t deadline_ms; /* nothing is sent after it */
 };
 
@@ -38,7 +39,6 @@ struct run {
 	struct loop *loop;
 	struct outbox *outbox;
 	size_t max;
-	int lease_seconds;
 	struct claim claim[2];
 	struct claim *at_hand; /* to be sent; the other one was sent and is to be settled, or empty */
 	uint64_t session_ms;   /* how long the last mails took to send */
@@ -49,13 +49,6 @@ struct run {
 	char *text;                   /* MESSAGE_BYTES: the mail being sent */
 	int pause_ms;                 /* after no relay could be used */
 };
-
-int deliver_lease_seconds(int expire_minutes)
-{
-	int quarter = expire_minutes * 60 / 4;
-
-	return quarter < 15 ? 15 : quarter > 60 ? 60 : quarter;
-}
 
 int deliver_backoff_seconds(int attempts, unsigned (*uniform)(unsigned bound))
 {
@@ -233,8 +226,21 @@ static enum result exchange_begin(struct run *run, struct claim *claim, size_t m
 {
 	claim->asked = max;
 	claim->start_ms = clock_boot_ms();
-	claim->deadline_ms = claim->start_ms + (uint64_t)run->lease_seconds * 1000 - LEASE_MARGIN_MS;
-	return outbox_exchange_begin(run->outbox, &claim->batch, max, run->lease_seconds);
+	return outbox_exchange_begin(run->outbox, &claim->batch, max);
+}
+
+/* The rows say how long their mails may be sent, counted from before they were claimed. */
+static void read_lease(struct claim *claim)
+{
+	claim->lease_ms = UINT32_MAX;
+	for (size_t i = 0; i < claim->batch.count; i++) {
+		int32_t lease_ms = claim->batch.mails[i].lease_ms;
+
+		if (lease_ms < (int64_t)claim->lease_ms)
+			claim->lease_ms = lease_ms > 0 ? (uint64_t)lease_ms : 0;
+	}
+	claim->deadline_ms =
+	    claim->start_ms + (claim->lease_ms > LEASE_MARGIN_MS ? claim->lease_ms - LEASE_MARGIN_MS : 0);
 }
 
 /* Whatever comes of it, the claim that was sent is settled then. */
@@ -244,7 +250,9 @@ static enum result exchange_end(struct run *run, struct claim *claim, enum resul
 	enum result result = begun == RESULT_OK ? outbox_exchange_end(run->outbox, &claim->batch, &lost) : begun;
 
 	report_lost(lost);
-	if (result != RESULT_OK)
+	if (result == RESULT_OK)
+		read_lease(claim);
+	else
 		settle(run, &claim->batch);
 	return result;
 }
@@ -296,7 +304,7 @@ static enum result deliver_some(struct run *run)
 	enum result result = RESULT_OK;
 
 	/* The lease of what was claimed ahead must leave time for it. */
-	if (clock_boot_ms() > run->at_hand->start_ms + (uint64_t)run->lease_seconds * 1000 / 4)
+	if (clock_boot_ms() > run->at_hand->start_ms + run->at_hand->lease_ms / 4)
 		settle(run, &run->at_hand->batch);
 	if (run->at_hand->batch.count == 0)
 		result = claim_some(run);
@@ -333,9 +341,7 @@ static void release(struct run *run)
 
 int deliver_run(const struct deliver *deliver)
 {
-	struct run run = {.deliver = deliver,
-			  .max = (size_t)deliver->settings->messages_per_session,
-			  .lease_seconds = deliver_lease_seconds(deliver->settings->expire_minutes)};
+	struct run run = {.deliver = deliver, .max = (size_t)deliver->settings->messages_per_session};
 	int status = EXIT_FAILURE;
 
 	if (!allocate(&run)) {

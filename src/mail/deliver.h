@@ -21,10 +21,6 @@ struct deliver {
 #define DELIVER_RENEW 10
 int deliver_run(const struct deliver *deliver);
 
-/* How long a lease is, for codes that live so many minutes: a quarter of the lifetime, 15 to 60 s. Mails are claimed
-   only with that much life left, and nothing is sent after the lease, so nothing is sent after the code's time. */
-int deliver_lease_seconds(int expire_minutes);
-
 /* Seconds until the next attempt after attempts of them: 2, 4, 8 ... 60, a quarter more or less at random. */
 int deliver_backoff_seconds(int attempts, unsigned (*uniform)(unsigned bound));
 

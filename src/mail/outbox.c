@@ -17,20 +17,22 @@ struct outbox {
 	const struct key_ring *keys;
 	struct seal_opener opener[KEY_RING_MAX]; /* of each key */
 	struct db_call exchange;
+	bool is_claim; /* what is under way also claims */
 };
 
 enum { EXCHANGE, SETTLE };
 
 /* Columns of EXCHANGE. */
-enum { LOST, ID, LEASE, RECIPIENT, LOCALE, SEALED, MAIL_KEY, CREATED_MS, EXPIRES_MS, ATTEMPTS };
+enum { LOST, ID, LEASE, RECIPIENT, LOCALE, SEALED, MAIL_KEY, CREATED_MS, EXPIRES_MS, ATTEMPTS, LEASE_MS };
 
 static const struct db_statement statements[] = {
     /* What is claimed hangs on what was settled: mails that are released are due again for the claim. */
     [EXCHANGE] =
 	{"exchange_mail",
-	 "select lost, id, lease, recipient, locale, sealed, mail_key::integer, created_ms, expires_ms, attempts"
+	 "select lost, id, lease, recipient, locale, sealed, mail_key::integer, created_ms, expires_ms, attempts, "
+	 "lease_ms"
 	 " from (select count(*)::integer as lost from otp.settle_mail($1, $2, $3, $4, $5) where not settled) s"
-	 " left join lateral otp.claim_mail(case when lost >= 0 then $6::integer end, $7) on true"},
+	 " left join lateral otp.claim_mail(case when lost >= 0 then $6::integer end) on true"},
     [SETTLE] = {"settle_mail", "select count(*)::integer from otp.settle_mail($1, $2, $3, $4, $5) where not settled"},
     {NULL, NULL},
 };
@@ -162,6 +164,7 @@ static enum result read_mail(struct outbox *outbox, const struct pg_result *rows
 	    db_get_bigint(rows, row, CREATED_MS, &mail->created_ms) != RESULT_OK ||
 	    db_get_bigint(rows, row, EXPIRES_MS, &mail->expires_ms) != RESULT_OK ||
 	    db_get_int(rows, row, ATTEMPTS, &attempts) != RESULT_OK ||
+	    db_get_int(rows, row, LEASE_MS, &mail->lease_ms) != RESULT_OK ||
 	    db_get_int(rows, row, MAIL_KEY, &key) != RESULT_OK)
 		return RESULT_FAULT;
 	mail->attempts = attempts;
@@ -215,13 +218,13 @@ enum result outbox_settle(struct outbox *outbox, const struct outbox_batch *batc
 	return result;
 }
 
-enum result outbox_exchange_begin(struct outbox *outbox, const struct outbox_batch *batch, size_t max,
-				  int lease_seconds)
+enum result outbox_exchange_begin(struct outbox *outbox, const struct outbox_batch *batch, size_t max)
 {
+	outbox->is_claim = max > 0;
 	encode_settlement(outbox->params, batch);
-	db_add_int(outbox->params, (int32_t)max);
-	db_add_int(outbox->params, lease_seconds);
-	return db_call_begin(outbox->db, EXCHANGE, outbox->params, &outbox->exchange);
+	if (outbox->is_claim)
+		db_add_int(outbox->params, (int32_t)max);
+	return db_call_begin(outbox->db, outbox->is_claim ? EXCHANGE : SETTLE, outbox->params, &outbox->exchange);
 }
 
 enum result outbox_exchange_end(struct outbox *outbox, struct outbox_batch *batch, size_t *lost)
@@ -234,7 +237,7 @@ enum result outbox_exchange_end(struct outbox *outbox, struct outbox_batch *batc
 	if (result != RESULT_OK)
 		return result;
 	outbox_batch_wipe(batch);
-	found = db_is_null(rows, 0, ID) ? 0 : db_rows_count(rows);
+	found = !outbox->is_claim || db_is_null(rows, 0, ID) ? 0 : db_rows_count(rows);
 	result = found > batch->size ? RESULT_FAULT : db_get_int(rows, 0, LOST, &unsettled);
 	if (result == RESULT_OK)
 		*lost = (size_t)unsettled;

@@ -32,7 +32,8 @@ struct outbox_mail {
 	char code[CODE_MAX + 1];         /* secret */
 	int64_t created_ms;              /* since 1970, by the database's clock */
 	int64_t expires_ms;
-	int attempts; /* this one included */
+	int attempts;     /* this one included */
+	int32_t lease_ms; /* nobody else gets it for so long; it ends before the code does */
 	bool is_sendable;
 
 	/* To be filled in before it is settled; set already if not sendable. */
@@ -62,11 +63,9 @@ OTP_MUST_CHECK enum result outbox_connect(struct outbox *outbox);
    lease had ended and another claim came. Results as for db_send. */
 OTP_MUST_CHECK enum result outbox_settle(struct outbox *outbox, const struct outbox_batch *batch, size_t *lost);
 
-/* Settles the batch and, in the same transaction, claims up to max mails that are due (0: none) under a lease of
-   lease_seconds. In two halves: the database works while the caller sends other mails; nothing else may be asked of the
-   outbox between them. */
-OTP_MUST_CHECK enum result outbox_exchange_begin(struct outbox *outbox, const struct outbox_batch *batch, size_t max,
-						 int lease_seconds);
+/* Settles the batch and, in the same transaction, claims up to max mails that are due (0: none). In two halves: the
+   database works while the caller sends other mails; nothing else may be asked of the outbox between them. */
+OTP_MUST_CHECK enum result outbox_exchange_begin(struct outbox *outbox, const struct outbox_batch *batch, size_t max);
 
 /* RESULT_OK: the batch, the one of outbox_exchange_begin, was settled and now holds what was claimed, with codes
    opened. A mail that cannot be sent (its address or its sealed code is not right) has is_sendable false and its

@@ -25,7 +25,7 @@ struct sweep {
 enum { SWEEP, SWEEP_QUOTA };
 
 static const struct db_statement statements[] = {
-    [SWEEP] = {"sweep", "select deleted, last from otp.sweep($1, $2, $3, $4)"},
+    [SWEEP] = {"sweep", "select deleted, last from otp.sweep($1, $2, $3)"},
     [SWEEP_QUOTA] = {"sweep_quota", "select deleted, next_block::integer from otp.sweep_quota($1::integer, $2)"},
     {NULL, NULL},
 };
@@ -80,7 +80,6 @@ static enum result sweep_challenges(struct sweep *sweep, bool *has_ended)
 	db_params_reset(sweep->params);
 	db_add_uuid(sweep->params, sweep->after);
 	db_add_int(sweep->params, sweep->settings.retention_seconds);
-	db_add_int(sweep->params, sweep->settings.lifetime_seconds);
 	db_add_int(sweep->params, sweep->settings.batch);
 	result = db_call(sweep->db, SWEEP, sweep->params, &rows);
 	if (result != RESULT_OK)

@@ -13,7 +13,6 @@ struct sweep;
 struct sweep_settings {
 	const char *database_url;
 	int retention_seconds; /* rows are kept so long after their expiry */
-	int lifetime_seconds;  /* the longest that a code lives */
 	int batch;             /* rows in one transaction, at most */
 };
 

@@ -86,7 +86,7 @@ static const struct config_setting table[] = {
      "folder with the program's own keys, made by otp-keygen"},
     {"LISTEN", config_text, "", 0, LISTEN_LENGTH, G | V, AT(listen),
      "path of the FastCGI socket; empty: a socket passed by systemd or as descriptor 0"},
-    {"EXPIRE_MINUTES", config_number, "10", 1, 1440, G | W, AT(expire_minutes), "minutes that a code lives"},
+    {"EXPIRE_MINUTES", config_number, "10", 1, 1440, G, AT(expire_minutes), "minutes that a code lives"},
     {"PASSWORD_LENGTH", config_number, "6", 4, 12, G, AT(password_length), "digits of a code"},
     {"MAX_ATTEMPTS", config_number, "5", 1, 100, G, AT(max_attempts), "guesses that a token allows"},
     {"RESEND_SECONDS", config_number, "60", 0, 86400, G, AT(resend_seconds),

@@ -188,7 +188,12 @@ check_restored() {
 	done
 	answer=$(validate)
 	case $answer in *'"used"'* | *'"expired"'*) ;; *) fail "a code that was used after the backup was answered $answer" ;; esac
-	runuser -u postgres -- psql -XAt otp -c "select rolconfig from pg_roles where rolname = 'otp_generate'" | grep -q statement_timeout
+	others=$(runuser -u postgres -- psql -XAt otp -c "select count(*) from pg_proc where pronamespace = 'otp'::regnamespace
+		and (proowner <> 'otp_owner'::regrole or has_function_privilege('public', oid, 'execute'))")
+	[ "$others" = 0 ] || fail "functions that are not otp_owner's, or everybody's"
+	timeout=$(runuser -u otp_admin -- psql -XAt otp -c 'show idle_in_transaction_session_timeout')
+	[ "$timeout" = 10s ] || fail "otp_admin's sessions have a time limit of $timeout"
+	! runuser -u nobody -- psql -XAt "dbname=otp user=nobody" 2>/dev/null || fail "somebody else connects"
 	check_flow
 }
 """

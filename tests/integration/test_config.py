@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from stack import BUILD, as_service
+from stack import BUILD, address_of, as_service
 
 PROGRAMS = ["generate", "validate", "worker"]
 
@@ -137,3 +137,27 @@ def test_listening_sockets_that_are_passed(stack, kind, way):
     wait_for(probe, 10, process.tail())
     assert process.stop(timeout=20) == 0
     assert path.exists()  # it was not ours to remove
+
+
+def test_b2_no_program_calls_what_somebody_left_in_public(stack):
+    """B2: an operator in schema public that fits a statement of ours better than PostgreSQL's own is not called by any program."""
+    stack.query("create table public.trapped (who text)")
+    stack.query("grant insert on public.trapped to public; grant usage on schema public to public")
+    stack.query("create function public.trap(numeric, integer) returns numeric language plpgsql as"
+                " $$ begin insert into public.trapped values (current_user); return $1 operator(pg_catalog.*) $2::numeric; end $$")
+    stack.query("create operator public.* (leftarg = numeric, rightarg = integer, function = public.trap)")
+    try:
+        assert stack.query("select 1.0 * 1000") == [(1000,)] and stack.query("delete from public.trapped returning who") == [("postgres",)]
+        for kind in ("generate", "validate"):
+            stack.stop_responder(kind, 0)
+            stack.start_responder(kind, 0)
+        stack.stop_worker()
+        stack.start_worker()
+        address = address_of()
+        token = stack.generate(address).token
+        assert stack.validate(token, stack.smtp.wait(address).code).status == 200
+        assert stack.query("select who from public.trapped") == []
+    finally:
+        stack.query("drop operator public.* (numeric, integer)")
+        stack.query("drop function public.trap")
+        stack.query("drop table public.trapped")

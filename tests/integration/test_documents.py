@@ -106,5 +106,5 @@ def test_commands_for_a_server(folder):
     (folder / "script").write_text(script_of(MACHINE))
     status, output = machine.run(folder, 300)
     assert status == 0, output[-8000:]
-    for expected in ("Password generated successfully! Please check your email.", "otpd_answers_total", "applied 001_roles.sql"):
+    for expected in ("Password generated successfully! Please check your email.", "otpd_answers_total", "applied functions"):
         assert expected in output, output[-8000:]

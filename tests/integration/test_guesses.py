@@ -157,6 +157,83 @@ def test_a3_each_of_many_tokens_once(stack, swarm):
         assert [a.json["email"] for a in pair if a.status == 200] == [address]
 
 
+# --- Batches that are rolled back ---
+
+def thawing(stack, process, name, count):
+    """Lets a responder go on once nginx has passed it that many requests: they become one batch."""
+    path = str(stack.socket_path(name))
+
+    def thaw():
+        try:
+            wait_for(lambda: Path("/proc/net/unix").read_text().count(path) > count, 2, "the requests to be passed on")
+        finally:
+            process.thaw()
+    process.freeze()
+    return thaw
+
+
+@pytest.mark.parametrize("kind", ["guesses", "asks"])
+def test_one_locked_row_costs_the_others_of_its_batch_nothing(stack, kind):
+    """A4: 60 requests in one batch, two of them for rows that stay locked: the batch is rolled back, and each goes again alone. The
+    others are answered as ever, evaluated once; the two get 503; nobody waits for longer than promised."""
+    size = 60
+    addresses = [address_of() for _ in range(size)]
+    tokens = [stack.plant("123456", email=a) for a in addresses]
+    program = "validate" if kind == "guesses" else "generate"
+    if kind == "asks":
+        stack.stop_responder("generate", 0)
+        stack.start_responder("generate", 0, SENDS_PER_HOUR=5)
+    stack.upstreams[program] = [f"{program}-0"]
+    stack.ensure_nginx()
+    for address in (addresses[7], addresses[40]):
+        stack.query("insert into otp.address_quota values (%s, array[now() - interval '2 days'])", address)
+    process = stack.responders[f"{program}-0"]
+    before = metric(stack, f"{program}-0", "otpd_batches_total")
+    with stack.postgres.connect() as holder, Swarm(stack, size) as swarm:
+        holder.execute("begin")
+        holder.execute("select from otp.challenge where id = any(%s) for update", ([token_id(tokens[7]), token_id(tokens[40])],))
+        holder.execute("select from otp.address_quota where mailbox = any(%s) for update", ([addresses[7], addresses[40]],))
+        thaw = thawing(stack, process, f"{program}-0", size)
+        start = time.monotonic()
+        if kind == "guesses":
+            answers = swarm.validate_all([(t, "123456" if n % 2 else "000000") for n, t in enumerate(tokens)], between=thaw)
+        else:
+            answers = swarm.generate_all(addresses, between=thaw)
+        assert time.monotonic() - start < 3
+        holder.execute("rollback")
+    assert metric(stack, f"{program}-0", "otpd_batches_total") - before >= size  # they were in one batch, and then alone
+    locked = {7, 40}
+    assert {n for n, answer in enumerate(answers) if answer.status == 503} == locked
+    if kind == "guesses":
+        assert count(answers) == {200: 29, "wrong_password": 29, "unavailable": 2}
+        assert [stack.challenge(t)["attempts"] for t in tokens] == [0 if n in locked else 1 for n in range(size)]
+        assert stack.validate(tokens[7], "123456").status == 200
+    else:
+        assert {a.status for n, a in enumerate(answers) if n not in locked} == {200}
+        assert all(stack.challenge(a.token)["email"] == addresses[n] for n, a in enumerate(answers) if n not in locked)
+
+
+def test_a_server_that_can_do_nothing_is_not_asked_for_each(stack):
+    """A whole batch that fails because nothing can be written is given up after a few tries, and the log is not flooded."""
+    stack.upstreams["validate"] = ["validate-0"]
+    stack.ensure_nginx()
+    tokens = [stack.plant("123456") for _ in range(60)]
+    process = stack.responders["validate-0"]
+    stack.query("create function public.full_disk() returns trigger language plpgsql as"
+                " $$ begin raise exception 'no space left on device' using errcode = 'disk_full'; end $$")
+    stack.query("create trigger full_disk before update on otp.challenge for each row execute function public.full_disk()")
+    before = len(process.events("database_refused"))
+    try:
+        with Swarm(stack, 60) as swarm:
+            answers = swarm.validate_all([(t, "123456") for t in tokens], between=thawing(stack, process, "validate-0", 60))
+    finally:
+        stack.query("drop trigger full_disk on otp.challenge")
+        stack.query("drop function public.full_disk")
+    assert {a.status for a in answers} == {503}
+    assert 1 <= len(process.events("database_refused")) - before <= 30
+    assert stack.validate(tokens[0], "123456").status == 200
+
+
 # --- A5 ---
 
 def test_a5_kill_9_of_a_responder_between_guesses(stack):
@@ -363,7 +440,7 @@ def test_a13_one_uniform_answer(stack):
     """A13: an unknown, a malformed and a swept token cannot be told apart by their answers."""
     swept = stack.plant(age=90000, lifetime=-89000)
     with stack.postgres.connect("otp_worker") as connection:
-        assert connection.execute("select deleted from otp.sweep(null, 3600, 600, 10)").fetchone() == (1,)
+        assert connection.execute("select deleted from otp.sweep(null, 3600, 10)").fetchone() == (1,)
     answers = [stack.validate(t, "123456") for t in (make_token(), swept, "x", "A" * 43, make_token(0))]
     assert len({(a.status, a.body, tuple(sorted((k, v) for k, v in a.headers.items() if k not in ("x-request-id", "date")))) for a in answers}) == 1
     # And generate does not tell whether an address is known.

@@ -63,7 +63,26 @@ def test_b5_rotation_adds_the_next_generation(keys):
     assert after["generate/pepper-2"] == after["validate/pepper-2"] and len(set(after.values())) == 6
     for path in keys.rglob("*-2*"):
         assert path.stat().st_mode & 0o7777 == 0o400
+
+
+def test_b5_a_rotation_too_soon_is_refused(keys):
+    """B5: programs know two generations. A third is made only when the files of the first are gone, which says that no code of it
+    is live, or when told to."""
     assert keygen("--rotate", keys).returncode == 0
+    before = files(keys)
+    for kept in range(4):
+        done = keygen("--rotate", keys)
+        assert done.returncode == 1 and "still holds keys of generation 1" in done.stderr and "--force" in done.stderr
+        assert files(keys) == before
+        (keys / FIRST[kept]).unlink()  # all four must go
+        del before[FIRST[kept]]
+    assert keygen("--rotate", keys).returncode == 0
+    assert sorted(files(keys)) == sorted(SECOND + [name.replace("-1", "-3") for name in FIRST])
+
+
+def test_a_rotation_is_forced(keys):
+    assert keygen("--rotate", keys).returncode == 0
+    assert keygen("--rotate", "--force", keys).returncode == 0
     assert len(files(keys)) == 12
 
 
@@ -167,9 +186,10 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         assert done.returncode == 1 and done.stderr.startswith(f"otp-keygen: {path}: ")
 
 
-@pytest.mark.parametrize("arguments", [[], ["--rotate"], ["--bad"], [""], ["a", "b"], ["--rotate", "a", "b"], ["--rotate", "--rotate"]])
+@pytest.mark.parametrize("arguments", [[], ["--rotate"], ["--bad"], [""], ["a", "b"], ["--rotate", "a", "b"], ["--rotate", "--rotate"],
+                                       ["--force", "a"], ["--rotate", "--force"], ["--force", "--rotate", "a"], ["--rotate", "--force", "a", "b"]])
 def test_wrong_arguments(tmp_path, arguments):
     done = subprocess.run([BUILD / "otp-keygen", *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True, timeout=20, check=False)
-    assert done.returncode == 2 and "Usage: otp-keygen [--rotate] DIR" in done.stderr and done.stdout == ""
+    assert done.returncode == 2 and "Usage: otp-keygen [--rotate [--force]] DIR" in done.stderr and done.stdout == ""
     assert list(tmp_path.iterdir()) == []

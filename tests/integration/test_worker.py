@@ -140,8 +140,8 @@ def test_lost_after_the_final_dot_comes_again_P2(database, chunking):
 def test_silence_after_a_chunk_is_no_delivery(database):
     """The 250 for the first BDAT chunk is not the one for the message: libesmtp leaves it in the message's status."""
     with Relay(only("DOT", HANG, 1), chunking=True) as relay:
-        with worker(database, relay, EXPIRE_MINUTES=1):
-            [row_id] = queue(database, "jane@example.com", lifetime=120)
+        with worker(database, relay):
+            [row_id] = queue(database, "jane@example.com", lifetime=60)
             row = wait_reply(database, row_id, 25)
             assert row["state"] == "queued" and "connection lost" in row["last_reply"]
             due_now(database, row_id)
@@ -230,8 +230,8 @@ def test_dripping_relay_is_cut_before_the_lease_ends(database):
                 break
         return "\r\n250 ok"
 
-    with Relay(script) as relay, worker(database, relay, EXPIRE_MINUTES=1):
-        [row_id] = queue(database, "jane@example.com", lifetime=120)
+    with Relay(script) as relay, worker(database, relay):
+        [row_id] = queue(database, "jane@example.com", lifetime=60)
         start = time.monotonic()
         row = wait_reply(database, row_id, 25)
         assert time.monotonic() - start < 15.5
@@ -239,6 +239,23 @@ def test_dripping_relay_is_cut_before_the_lease_ends(database):
         relay.script = None
         due_now(database, row_id)
         wait_state(database, row_id, "sent")
+
+
+def test_no_mail_after_the_codes_time(database):
+    """The row says how long its mail may be sent: a relay that is slow beyond the code's life gets nothing, whatever the settings
+    of the worker and of who made the code."""
+    def script(connection, verb, value):
+        if verb == "RCPT" and "jane" in value:
+            connection.relay.stopped.wait(9)
+        return None
+
+    with Relay(script) as relay, worker(database, relay):
+        queue(database, "jane@example.com", lifetime=8)
+        wait_for(lambda: relay.connections, 10)
+        [other] = queue(database, "joe@example.com")
+        wait_state(database, other, "sent", 25)  # and the worker has gone on
+        wait_for(lambda: database.query("select mail::text from otp.challenges where email = 'jane@example.com'") == [("expired",)], 15)
+        assert {m.recipients[0] for m in relay.seen} == {"joe@example.com"}
 
 
 def test_connect_times_out(database):
@@ -318,13 +335,13 @@ def test_killed_before_it_settled_P2(database, moment):
         return None
 
     with Relay(script) as relay:
-        doomed.append(database.start_worker(7, SMTP_RELAYS=relay.name, SMTP_TLS="off", EXPIRE_MINUTES=1))
-        [row_id] = queue(database, "jane@example.com", code, lifetime=120)
+        doomed.append(database.start_worker(7, SMTP_RELAYS=relay.name, SMTP_TLS="off"))
+        [row_id] = queue(database, "jane@example.com", code, lifetime=60)
         killed.wait(10)
         at = time.monotonic()
         database.workers.pop("worker-7")
         assert mail_row(database, row_id)["state"] == "queued"
-        with worker(database, relay, EXPIRE_MINUTES=1):
+        with worker(database, relay):
             row = wait_state(database, row_id, "sent", 25)
             assert time.monotonic() - at > 13  # the lease of 15 s was kept
     assert row["attempts"] == 2
@@ -438,8 +455,8 @@ def test_what_waited_too_long_after_its_claim_is_given_back(database):
         return {lease for lease, in database.query("select distinct lease from otp.mail where lease is not null")}
 
     with Relay(script) as relay:
-        ids = queue(database, "jane@example.com", count=6, lifetime=120)
-        with worker(database, relay, EXPIRE_MINUTES=1, MESSAGES_PER_SESSION=3):
+        ids = queue(database, "jane@example.com", count=6, lifetime=60)
+        with worker(database, relay, MESSAGES_PER_SESSION=3):
             assert held_up[0].wait(10)
             before = wait_for(lambda: len(found := leases()) == 2 and found)
             assert held_up[1].wait(10)

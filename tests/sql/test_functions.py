@@ -1,4 +1,7 @@
 """The functions of schema otp, called as the programs call them."""
+import collections
+import os
+import random
 import secrets
 import threading
 import time
@@ -44,8 +47,8 @@ class Caller:
             [c and code_mac(self.stack.pepper(), t, c) for t, c in guesses])).fetchall()
         return [row[1:] for row in rows]
 
-    def claim(self, count=10, lease=60):
-        return self.working.execute("select * from otp.claim_mail(%s, %s)", (count, lease)).fetchall()
+    def claim(self, count=10):
+        return self.working.execute("select * from otp.claim_mail(%s)", (count,)).fetchall()
 
     def settle(self, jobs, outcome, reply="250 OK", retry=None):
         return [row[1] for row in self.working.execute(
@@ -53,12 +56,12 @@ class Caller:
             ([j[0] for j in jobs], [j[1] for j in jobs], [outcome] * len(jobs), [reply] * len(jobs),
              [retry] * len(jobs))).fetchall()]
 
-    def sweep(self, retention=0, lifetime=0, count=1000):
+    def sweep(self, retention=0, count=1000):
         """Deletes until the end; -> the sizes of the steps"""
         steps, after = [], None
         while True:
-            deleted, after = self.working.execute("select * from otp.sweep(%s, %s, %s, %s)",
-                                                  (after, retention, lifetime, count)).fetchone()
+            deleted, after = self.working.execute("select * from otp.sweep(%s, %s, %s)",
+                                                  (after, retention, count)).fetchone()
             if after is None:
                 return steps
             steps.append(deleted)
@@ -261,16 +264,42 @@ def test_two_batches_in_opposite_order_do_not_deadlock(call, database):
 
 
 def test_b5_the_previous_pepper_still_opens(call, database):
-    """B5: key 2 is current, a challenge of key 1 is checked with the previous MAC, a key 3 row with neither."""
+    """B5: key 2 is current, a challenge of key 1 is checked with the previous MAC."""
     token = database.plant()
     sql = "select verdict from otp.validate(array[%s]::uuid[], array[%s]::bytea[], 2::smallint, array[%s]::bytea[], 1::smallint)"
     mac = code_mac(database.pepper(), token, "123456")
     assert call.validating.execute(sql, (token_id(token), mac, b"z" * 32)).fetchone() == ("wrong_password",)
     assert call.validating.execute(sql, (token_id(token), b"z" * 32, mac)).fetchone() == ("valid",)
-    other = database.plant()
-    database.query("update otp.challenge set mac_key = 3 where id = %s", token_id(other))
-    mac = code_mac(database.pepper(), other, "123456")
-    assert call.validating.execute(sql, (token_id(other), mac, mac)).fetchone() == ("wrong_password",)
+
+
+@pytest.mark.parametrize("previous", [None, 1])
+def test_b5_a_code_of_another_key_costs_no_guess(call, database, previous):
+    """B5: a code that was made under a key which the caller does not have is not judged: no guess is counted, right or wrong,
+    alone or in a batch, and the key is named. What is over is over all the same."""
+    strange, known, used, spent, late = (database.plant(key=1) for _ in range(5))
+    database.query("update otp.challenge set mac_key = 3 where id = any(%s)", [token_id(t) for t in (strange, used, spent, late)])
+    database.query("update otp.challenge set mac_key = 2 where id = %s", token_id(known))
+    database.query("update otp.challenge set used_at = now(), attempts = 1 where id = %s", token_id(used))
+    database.query("update otp.challenge set attempts = 5 where id = %s", token_id(spent))
+    database.query("update otp.challenge set expires_at = now() where id = %s", token_id(late))
+    tokens = [strange, known, used, spent, late]
+    macs = [code_mac(database.pepper(), t, "123456") for t in tokens]
+    for _ in range(6):
+        rows = call.validating.execute("select verdict, attempts_left, email is null, unknown_key from otp.validate(%s, %s::bytea[], 2::smallint,"
+                                       " %s::bytea[], %s::smallint) order by ord", (
+                                           [token_id(t) for t in tokens], [*macs[:1], None, *macs[2:]], macs if previous else None, previous)).fetchall()
+        assert [rows[0], *rows[2:]] == [("unknown_key", None, True, 3), ("used", None, True, None), ("exhausted", None, True, None),
+                                        ("expired", None, True, None)]
+    assert rows[1][0] == "exhausted"  # the others of a batch are judged
+    assert database.challenge(strange)["attempts"] == 0
+
+
+def test_a4_a_token_twice_in_a_batch_is_an_error(call, database):
+    """A4: nothing of such a batch is evaluated, rather than one guess of the two dropped without a word."""
+    token = database.plant()
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="twice"):
+        call.validate((token, "000000"), (token, "123456"))
+    assert database.challenge(token)["attempts"] == 0
 
 
 def test_a12_validate_never_returns_the_mac(database):
@@ -285,7 +314,7 @@ def test_a12_validate_never_returns_the_mac(database):
 def test_p2_a_lease_is_held_and_ends(call, database):
     """P2: no second worker gets a job inside a live lease; after it the same job, the same sealed code."""
     (token,), _ = call.generate([address_of()])
-    first = call.claim(lease=60)
+    first = call.claim()
     assert [job[0] for job in first] == [token_id(token)] and first[0][8] == 1
     assert call.claim() == []
     database.query("update otp.mail set next_attempt_at = clock_timestamp()")
@@ -352,10 +381,26 @@ def test_claims_do_not_overlap_or_wait(call, database):
     call.generate([address_of() for _ in range(40)])
     with database.postgres.connect("otp_worker") as other:
         with other.transaction():
-            first = other.execute("select id from otp.claim_mail(15, 60)").fetchall()
+            first = other.execute("select id from otp.claim_mail(15)").fetchall()
             second = call.claim(100)
         assert len(first) == 15 and len(second) == 25
         assert not {row[0] for row in first} & {row[0] for row in second}
+
+
+@pytest.mark.parametrize("lifetime, lease", [(600, 60), (60, 15), (100, 25), (240, 60), (86400, 60)])
+def test_the_row_bounds_the_lease(call, database, lifetime, lease):
+    """A lease is a quarter of the lifetime, a minute at most, whoever claims; and what is claimed at the last moment has one
+    that ends with the code."""
+    call.generate([address_of()], lifetime=lifetime)
+    job = call.claim()[0]
+    assert job[9] == lease * 1000
+    over = "select extract(epoch from m.next_attempt_at - clock_timestamp())::float, m.next_attempt_at <= c.expires_at from otp.mail m join otp.challenge c using (id)"
+    seconds, in_time = database.query(over)[0]
+    assert lease - 2 < seconds <= lease and in_time
+    database.query("update otp.challenge c set expires_at = expires_at - (give_up_at - clock_timestamp() - interval '1 s') from otp.mail m where m.id = c.id")
+    database.query("update otp.mail set next_attempt_at = clock_timestamp(), give_up_at = clock_timestamp() + interval '1 s'")
+    assert call.claim()[0][9] <= lease * 1000
+    assert database.query(over)[0][1]
 
 
 # --- the sweep ---
@@ -372,22 +417,40 @@ def test_sweep_deletes_after_the_retention_only(call, database):
     """Expired and retained long enough goes, with its mail; expired but retained, and live, stay."""
     gone = old(database, 5, 90000)
     kept = old(database, 3, 80000) + old(database, 2, 10)
-    assert sum(call.sweep(retention=86400, lifetime=600)) == 5
+    assert sum(call.sweep(retention=86400)) == 5
     assert all(database.challenge(t) is None for t in gone) and all(database.challenge(t) for t in kept)
     assert database.query("select count(*) from otp.mail") == [(5,)]
+
+
+def test_sweep_needs_no_lifetime(call, database):
+    """Rows go when their own expiry and the retention are over, whatever the lifetimes of those before them."""
+    kept = [database.plant(age=86400, lifetime=3600) for _ in range(40)]
+    gone = [database.plant(age=7300, lifetime=-3601) for _ in range(10)]
+    assert sum(call.sweep(retention=3600, count=7)) == 10
+    assert all(database.challenge(t) is None for t in gone) and all(database.challenge(t) for t in kept)
+
+
+def test_sweep_looks_past_many_rows_that_stay(call, database):
+    """More rows that stay than a step looks at do not hold up what is behind them."""
+    database.query("insert into otp.challenge (id, email, code_mac, mac_key, max_attempts, created_at, expires_at)"
+                   " select overlay(otp.id_at(clock_timestamp() - interval '2 hours')::text placing lpad(to_hex(g), 8, '0') from 29)::uuid,"
+                   " 'x@example.com', 'x', 1, 5, now(), now() + interval '1 hour' from generate_series(1, 25000) g")
+    token = database.plant(age=3000, lifetime=-10)
+    assert call.sweep(retention=0, count=5) == [0, 0, 1]
+    assert database.challenge(token) is None
 
 
 def test_sweep_is_not_fooled_by_an_id_from_the_past(call, database):
     """A responder's slow clock makes old ids; expires_at, by the database's clock, decides."""
     token = database.plant(age=200000, lifetime=300)
     database.query("update otp.challenge set created_at = clock_timestamp()")
-    assert sum(call.sweep(retention=0, lifetime=600)) == 0
+    assert sum(call.sweep(retention=0)) == 0
     assert database.challenge(token)
 
 
 def test_sweep_works_in_bounded_steps(call, database):
     old(database, 250, 90000)
-    steps = call.sweep(retention=3600, lifetime=600, count=100)
+    steps = call.sweep(retention=3600, count=100)
     assert steps == [100, 100, 50]
 
 
@@ -395,7 +458,7 @@ def test_sweep_goes_on_past_rows_that_stay(call, database):
     """Rows that must stay do not hold up those behind them."""
     for index in range(30):
         database.plant(age=90000, lifetime=-80000 if index % 3 == 0 else 1000)
-    assert sum(call.sweep(retention=3600, lifetime=600, count=7)) == 10
+    assert sum(call.sweep(retention=3600, count=7)) == 10
     assert database.query("select count(*) from otp.challenge") == [(20,)]
 
 
@@ -412,7 +475,7 @@ def test_sweep_uses_the_primary_keys_alone(call, database):
         for setting, value in (("log_min_duration", "0"), ("log_nested_statements", "on"), ("log_analyze", "on")):
             connection.execute(f"set auto_explain.{setting} = '{value}'")
         connection.execute("set client_min_messages = log")
-        assert connection.execute("select deleted from otp.sweep(null, 3600, 600, 10)").fetchone() == (10,)
+        assert connection.execute("select deleted from otp.sweep(null, 3600, 10)").fetchone() == (10,)
     plan = "\n".join(n for n in notices if "from otp.challenge" in n)
     assert "Delete on challenge" in plan and "Index Scan using challenge_pkey" in plan, plan
     assert "mail_pkey" in plan
@@ -448,10 +511,167 @@ def test_sweep_while_validates_run(call, database):
     threads = [threading.Thread(target=run) for _ in range(3)]
     for thread in threads:
         thread.start()
-    assert sum(call.sweep(retention=3600, lifetime=600, count=10)) == 400
+    assert sum(call.sweep(retention=3600, count=10)) == 400
     for thread in threads:
         thread.join()
     assert len(verdicts) == 1200 and set(verdicts) <= {"expired", "unknown_token"}
+
+
+def test_a_sweep_waits_for_nobody(call, database):
+    """Challenges, mails and limits that somebody has locked stay for the next time; the others go at once."""
+    tokens = old(database, 6, 90000)
+    for index in range(4):
+        database.query("insert into otp.address_quota values (%s, array[clock_timestamp() - interval '25 hours'])", f"user{index}@example.com")
+    call.working.execute("set lock_timeout = '100ms'")
+    with database.postgres.connect() as holder:
+        holder.execute("begin")
+        holder.execute("select from otp.challenge where id = %s for update", (token_id(tokens[1]),))
+        holder.execute("select from otp.mail where id = %s for update", (token_id(tokens[3]),))
+        holder.execute("select from otp.address_quota where mailbox = 'user2@example.com' for update")
+        assert sum(call.sweep(retention=3600)) == 4
+        assert call.working.execute("select deleted from otp.sweep_quota(0, 100)").fetchone() == (3,)
+        assert database.query("select count(*) from otp.challenge c full join otp.mail m using (id) where c.id is null or m.id is null") == [(0,)]
+        holder.execute("rollback")
+    assert sum(call.sweep(retention=3600)) == 2
+    assert call.working.execute("select deleted from otp.sweep_quota(0, 100)").fetchone() == (1,)
+
+
+SECONDS = 60 if os.environ.get("OTP_SOAK") else 8
+
+
+def test_everything_at_once_without_a_deadlock(call, database):
+    """All functions that take locks, side by side on few rows, with the programs' own limits of time: none of them ever waits for
+    another one in a circle (40P01), or for so long that a request is given up (55P03, 57014)."""
+    done, problems, calls = threading.Event(), [], collections.Counter()
+    addresses = [f"user{n}@example.com" for n in range(30)]
+    tokens = collections.deque(maxlen=200)
+
+    def worker(name, role, act, timeout):
+        dice = random.Random(name)
+        with database.postgres.connect(role) as connection:
+            connection.execute(f"set statement_timeout = '{timeout}'")
+            connection.execute("set lock_timeout = '500ms'")
+            mine = Caller.__new__(Caller)
+            mine.stack, mine.generating, mine.validating, mine.working, mine.admin = database, *[connection] * 4
+            while not done.is_set() and not problems:
+                try:
+                    act(mine, dice)
+                    calls[act.__name__] += 1
+                except psycopg.Error as problem:
+                    problems.append((act.__name__, problem.sqlstate, str(problem)))
+
+    def generate(mine, dice):
+        some = dice.sample(addresses, 12)
+        made, retry = mine.generate(some, resend=0, hour=1000, day=1000, lifetime=dice.choice([1, 600]))
+        tokens.extend(made)
+
+    def validate(mine, dice):
+        some = dice.sample(list(tokens), min(len(tokens), 15))
+        mine.validate(*[(t, "123456" if dice.random() < 0.1 else "000000") for t in some])
+
+    def deliver(mine, dice):
+        jobs = mine.claim(20)
+        dice.shuffle(jobs)
+        mine.settle(jobs, dice.choice(["sent", "retry", "release"]), retry=0)
+
+    def sweep(mine, dice):
+        mine.sweep(retention=0, count=50)
+
+    def sweep_quota(mine, dice):
+        mine.working.execute("select * from otp.sweep_quota(0, 1000)")
+
+    def forget(mine, dice):
+        mine.admin.execute("select * from otp.forget(%s)", (dice.choice(addresses),))
+
+    def unlock(mine, dice):
+        mine.admin.execute("select otp.unlock(%s)", (dice.choice(addresses),))
+
+    def end_live(mine, dice):
+        mine.admin.execute("select * from otp.end_live()")
+        time.sleep(0.2)
+
+    def age(mine, dice):
+        """Makes quota rows old, in an order of its own, so that there is something to sweep: as if a day went by."""
+        for mailbox in dice.sample(addresses, 3):
+            mine.admin.execute("update otp.address_quota set sent = array[clock_timestamp() - interval '2 days'] where mailbox = %s", (mailbox,))
+    cast = [(generate, "otp_generate", 3), (validate, "otp_validate", 3), (deliver, "otp_worker", 2), (sweep, "otp_worker", 2),
+            (sweep_quota, "otp_worker", 2), (forget, "otp_admin", 2), (unlock, "otp_admin", 1), (end_live, "otp_admin", 1), (age, "postgres", 1)]
+    threads = [threading.Thread(target=worker, args=(f"{act.__name__}{n}", role, act, "1500ms" if role != "otp_admin" else "10s"))
+               for act, role, count in cast for n in range(count)]
+    for thread in threads:
+        thread.start()
+    time.sleep(SECONDS)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not problems, problems
+    assert min(calls[act.__name__] for act, _, _ in cast) > 5, calls
+
+
+# --- arguments ---
+
+ONE = ("array[gen_random_uuid()]", "array['a@b.example']", "array[null]::text[]", "array[null]::text[]", "array['x'::bytea]", "1::smallint",
+       "array['x'::bytea]", "1::smallint", "array[null]::text[]", "600", "5", "60", "5", "10")
+CALLS = {
+    "generate": ("otp_generate", ONE),
+    "validate": ("otp_validate", ("array[gen_random_uuid()]", "array['x'::bytea]", "2::smallint", "array['x'::bytea]", "1::smallint")),
+    "claim_mail": ("otp_worker", ("10",)),
+    "settle_mail": ("otp_worker", ("array[gen_random_uuid()]", "array[gen_random_uuid()]", "array['retry']", "array['x']", "array[7]")),
+    "sweep": ("otp_worker", ("null", "0", "10")),
+    "sweep_quota": ("otp_worker", ("0", "10")),
+    "forget": ("otp_admin", ("'a@b.example'",)),
+    "unlock": ("otp_admin", ("'a@b.example'",)),
+}
+UUIDS, TWO = "array[gen_random_uuid(), gen_random_uuid()]", "array['x', 'y']"
+SAME = "array['018f0000-0000-7000-8000-000000000001', '018f0000-0000-7000-8000-000000000001']::uuid[]"
+WRONG = [
+    *[("generate", {place: value}) for place, value in [
+        (0, "null"), (0, "'{}'"), (0, UUIDS), (0, "array[null]::uuid[]"), (1, "null"), (1, TWO), (1, "array[null]::text[]"), (2, "null"), (2, "'{}'"),
+        (2, TWO), (3, "null"), (3, "'{}'"), (3, TWO), (4, "null"), (4, "'{}'"), (4, "array[null]::bytea[]"), (5, "null"), (5, "0::smallint"),
+        (5, "-1::smallint"), (6, "null"), (6, "'{}'"), (6, "array[null]::bytea[]"), (7, "null"), (7, "0::smallint"), (8, "null"), (8, "'{}'"), (8, TWO),
+        (9, "null"), (9, "0"), (9, "-1"), (10, "null"), (10, "0"), (10, "-1"), (10, "40000"), (11, "null"), (11, "-1"), (12, "null"), (12, "-1"),
+        (13, "null"), (13, "-1")]],
+    *[("validate", {place: value}) for place, value in [
+        (0, "null"), (0, "'{}'"), (0, UUIDS), (0, "array[null]::uuid[]"), (1, "null"), (1, "'{}'"), (1, "array['x', 'y']::bytea[]"), (2, "null"),
+        (2, "0::smallint"), (2, "-1::smallint"), (3, "null"), (3, "'{}'"), (3, "array['x', 'y']::bytea[]"), (4, "null"), (4, "0::smallint")]],
+    *[("claim_mail", {0: value}) for value in ("null", "0", "-1")],
+    *[("settle_mail", {place: value}) for place, value in [
+        (0, "null"), (0, "'{}'"), (0, UUIDS), (0, "array[null]::uuid[]"), (1, "null"), (1, "'{}'"), (1, UUIDS), (1, "array[null]::uuid[]"),
+        (2, "null"), (2, "'{}'"), (2, "array['lost']"), (2, "array[null]::text[]"), (2, TWO), (3, "null"), (3, "'{}'"), (3, TWO), (4, "null"), (4, "'{}'"),
+        (4, "array[-1]"), (4, "array[null]::int[]"), (4, "array[1, 2]")]],
+    ("settle_mail", {0: SAME, 1: UUIDS, 2: "array['sent', 'sent']", 3: TWO, 4: "array[0, 0]"}),
+    *[("sweep", {place: value}) for place, value in [(1, "null"), (1, "-1"), (2, "null"), (2, "0"), (2, "-1")]],
+    *[("sweep_quota", {place: value}) for place, value in [(0, "null"), (0, "-1"), (1, "null"), (1, "0"), (1, "-1")]],
+    *[(name, {0: value}) for name in ("forget", "unlock") for value in ("null", "''", "'no address'", "'@'")],
+]
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_calls_without_a_wrong_argument_are_taken(call, database, name):
+    role, arguments = CALLS[name]
+    with database.postgres.connect(role) as connection:
+        connection.execute(f"select * from otp.{name}({', '.join(arguments)})")
+
+
+@pytest.mark.parametrize("name, wrong", WRONG, ids=lambda value: str(value))
+def test_a_wrong_argument_is_an_error(call, database, name, wrong):
+    """Null, negative, of another length, nothing: refused as a whole, and nothing has changed."""
+    live = database.plant(email="kept@example.com", lifetime=600)
+    database.plant(email="old@example.com", age=90000, lifetime=-80000)
+    role, arguments = CALLS[name]
+    arguments = [wrong.get(place, argument) for place, argument in enumerate(arguments)]
+    with database.postgres.connect(role) as connection, pytest.raises((psycopg.DataError, psycopg.IntegrityError)):
+        connection.execute(f"select * from otp.{name}({', '.join(arguments)})")
+    assert database.query("select count(*) from otp.challenge where attempts = 0") == [(2,)]
+    assert database.challenge(live)
+
+
+def test_id_at_of_odd_moments(database):
+    """No id is made up for a moment that has none."""
+    assert database.query("select otp.id_at(null), otp.id_at('-infinity'), otp.id_at('1969-12-31')") == [(None, uuid.UUID(int=0), uuid.UUID(int=0))]
+    for moment in ("infinity", "10900-01-01"):
+        with pytest.raises(psycopg.Error):
+            database.query("select otp.id_at(%s::timestamptz)", moment)
 
 
 # --- support ---
@@ -465,6 +685,35 @@ def test_forget_erases_every_trace(call, database):
     assert database.query("select email from otp.challenge") == [("other@example.com",)]
     assert database.query("select count(*) from otp.mail") == [(1,)]
     assert b"jane" not in database.postgres.dump().lower()
+
+
+@pytest.fixture
+def turkish(database):
+    """A database whose language has two letters i."""
+    if database.postgres.connect().info.server_version < 150000:
+        pytest.skip("needs a database of an ICU language")
+    database.query("create database otp_tr locale_provider icu icu_locale 'tr-TR' template template0")
+    database.postgres.migrate("otp_tr")
+    yield database.postgres
+    database.query("drop database otp_tr")
+
+
+def test_letters_are_those_of_addresses_not_of_the_databases_language(turkish):
+    """In Turkish the lower case of I is a letter without a dot; an address has none."""
+    with turkish.connect(dbname="otp_tr") as connection:
+        assert connection.execute("select lower('I') <> 'i'").fetchone() == (True,)
+        connection.execute("insert into otp.challenge (id, email, mailbox, code_mac, mac_key, max_attempts, created_at, expires_at)"
+                           " values (gen_random_uuid(), 'Iris+x@Insel.example', 'iris@insel.example', 'x', 1, 5, now(), now())")
+        connection.execute("insert into otp.address_quota values ('iris@insel.example', array[now()]), ('i@b.example', array[now()])")
+    with turkish.connect("otp_admin", "otp_tr") as connection:
+        assert connection.execute("select otp.unlock('I@B.EXAMPLE')").fetchone() == (True,)
+        assert connection.execute("select challenges, quotas from otp.forget('IRIS@INSEL.EXAMPLE')").fetchone() == (1, 1)
+
+
+def test_support_holds_no_row_for_long(database):
+    """A transaction that is left open at a prompt is ended before long, and with it its locks."""
+    with database.postgres.connect("otp_admin") as connection:
+        assert connection.execute("show idle_in_transaction_session_timeout").fetchone() == ("10s",)
 
 
 def test_unlock_lifts_the_limits_but_not_the_attempts(call, database):

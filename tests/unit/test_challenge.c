@@ -18,6 +18,7 @@ struct row {
 	const char *verdict;
 	const char *attempts_left;
 	const char *email;
+	const char *unknown_key;
 };
 
 /* Integers in the binary form, and one that is too short. */
@@ -27,15 +28,16 @@ struct row {
 static PGresult *make(const struct row *rows, int count, int columns)
 {
 	static char name[] = "x";
-	PGresAttDesc attributes[4] = {{.name = name}, {.name = name}, {.name = name}, {.name = name}};
+	PGresAttDesc attributes[5] = {{.name = name}, {.name = name}, {.name = name}, {.name = name}, {.name = name}};
 	PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
 
 	assert_true(PQsetResultAttrs(result, columns, attributes));
 	for (int i = 0; i < count; i++) {
-		const char *values[4] = {rows[i].ord, rows[i].verdict, rows[i].attempts_left, rows[i].email};
+		const char *values[5] = {rows[i].ord, rows[i].verdict, rows[i].attempts_left, rows[i].email,
+					 rows[i].unknown_key};
 
 		for (int column = 0; column < columns; column++) {
-			bool is_integer = columns == 2 || column == 0 || column == 2;
+			bool is_integer = columns == 2 || column % 2 == 0;
 			const char *value = values[column];
 			int length = value == NULL ? -1 : is_integer ? 4 : (int)strlen(value);
 
@@ -50,14 +52,14 @@ static enum result decode(const struct row *rows, int count, size_t asked, struc
 	static PGresult *result; /* texts live as long as it */
 
 	PQclear(result);
-	result = make(rows, count, 4);
+	result = make(rows, count, 5);
 	return challenge_decode_guesses(result, asked, answers);
 }
 
 static void verdicts_are_read_in_any_order(void **state)
 {
-	static const struct row rows[] = {{TWO, "wrong_password", "\0\0\0\4", NULL},
-					  {ONE, "valid", NULL, "jane@example.com"}};
+	static const struct row rows[] = {{TWO, "wrong_password", "\0\0\0\4", NULL, NULL},
+					  {ONE, "valid", NULL, "jane@example.com", NULL}};
 	struct challenge_answer answers[MAX];
 
 	(void)state;
@@ -67,6 +69,21 @@ static void verdicts_are_read_in_any_order(void **state)
 	assert_int_equal(answers[1].verdict, HTTP_WRONG_PASSWORD);
 	assert_int_equal(answers[1].attempts_left, 4);
 	assert_null(answers[1].email);
+}
+
+static void b5_a_key_that_is_missing_is_named(void **state)
+{
+	static const struct row rows[] = {{ONE, "unknown_key", NULL, NULL, "\0\0\0\7"},
+					  {TWO, "used", NULL, NULL, NULL}};
+	static const struct row nameless = {ONE, "unknown_key", NULL, NULL, NULL};
+	struct challenge_answer answers[MAX];
+
+	(void)state;
+	assert_int_equal(decode(rows, 2, 2, answers), RESULT_OK);
+	assert_int_equal(answers[0].verdict, HTTP_UNAVAILABLE);
+	assert_int_equal(answers[0].unknown_key, 7);
+	assert_int_equal(answers[1].verdict, HTTP_USED);
+	assert_int_equal(decode(&nameless, 1, 1, answers), RESULT_FAULT);
 }
 
 static void every_verdict_has_its_outcome(void **state)
@@ -81,7 +98,7 @@ static void every_verdict_has_its_outcome(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-		struct row row = {ONE, words[i].word, NULL, NULL};
+		struct row row = {ONE, words[i].word, NULL, NULL, NULL};
 		struct challenge_answer answer;
 
 		assert_int_equal(decode(&row, 1, 1, &answer), RESULT_OK);
@@ -91,20 +108,21 @@ static void every_verdict_has_its_outcome(void **state)
 
 static void a14_what_makes_no_sense_is_a_fault(void **state)
 {
-	static const struct row none[] = {{ONE, "valid", NULL, "a@b.c"}, {ONE, "used", NULL, NULL}};
+	static const struct row none[] = {{ONE, "valid", NULL, "a@b.c", NULL}, {ONE, "used", NULL, NULL, NULL}};
 	static const struct row wrong[] = {
-	    {ONE, "Valid", NULL, "a@b.c"},
-	    {ONE, "valid ", NULL, "a@b.c"},
-	    {ONE, "", NULL, "a@b.c"},
-	    {ONE, NULL, NULL, "a@b.c"},
-	    {ONE, "valid", NULL, NULL},
-	    {ONE, "ok", NULL, "a@b.c"},
-	    {ONE, "rate_limited", NULL, NULL},
-	    {ONE, "wrong_password", NULL, NULL},
-	    {"\0\0\0\0", "valid", NULL, "a@b"},
-	    {TWO, "valid", NULL, "a@b.c"},
-	    {"\xFF\xFF\xFF\xFF", "used", NULL, NULL},
-	    {NULL, "used", NULL, NULL},
+	    {ONE, "Valid", NULL, "a@b.c", NULL},
+	    {ONE, "valid ", NULL, "a@b.c", NULL},
+	    {ONE, "", NULL, "a@b.c", NULL},
+	    {ONE, NULL, NULL, "a@b.c", NULL},
+	    {ONE, "valid", NULL, NULL, NULL},
+	    {ONE, "ok", NULL, "a@b.c", NULL},
+	    {ONE, "rate_limited", NULL, NULL, NULL},
+	    {ONE, "unavailable", NULL, NULL, TWO},
+	    {ONE, "wrong_password", NULL, NULL, NULL},
+	    {"\0\0\0\0", "valid", NULL, "a@b", NULL},
+	    {TWO, "valid", NULL, "a@b.c", NULL},
+	    {"\xFF\xFF\xFF\xFF", "used", NULL, NULL, NULL},
+	    {NULL, "used", NULL, NULL, NULL},
 	};
 	struct challenge_answer answers[MAX];
 
@@ -119,8 +137,8 @@ static void a14_what_makes_no_sense_is_a_fault(void **state)
 
 static void asks_have_one_answer_each(void **state)
 {
-	static const struct row good[] = {{TWO, "\0\0\0\x3C", NULL, NULL}, {ONE, "\0\0\0\0", NULL, NULL}};
-	static const struct row bad[] = {{ONE, "\xFF\xFF\xFF\xFF", NULL, NULL}, {ONE, NULL, NULL, NULL}};
+	static const struct row good[] = {{TWO, "\0\0\0\x3C", NULL, NULL, NULL}, {ONE, "\0\0\0\0", NULL, NULL, NULL}};
+	static const struct row bad[] = {{ONE, "\xFF\xFF\xFF\xFF", NULL, NULL, NULL}, {ONE, NULL, NULL, NULL, NULL}};
 	PGresult *result = make(good, 2, 2);
 	int retry_after[MAX];
 
@@ -166,9 +184,12 @@ static void a_batch_has_one_element_for_each_request(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(verdicts_are_read_in_any_order),           cmocka_unit_test(every_verdict_has_its_outcome),
-	    cmocka_unit_test(a14_what_makes_no_sense_is_a_fault),       cmocka_unit_test(asks_have_one_answer_each),
+	    cmocka_unit_test(verdicts_are_read_in_any_order),
+	    cmocka_unit_test(every_verdict_has_its_outcome),
+	    cmocka_unit_test(a14_what_makes_no_sense_is_a_fault),
+	    cmocka_unit_test(asks_have_one_answer_each),
 	    cmocka_unit_test(a_batch_has_one_element_for_each_request),
+	    cmocka_unit_test(b5_a_key_that_is_missing_is_named),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);

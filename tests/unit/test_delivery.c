@@ -1,4 +1,4 @@
-/* test_delivery.c: the rules of delivery without a relay: whose fault a reply is, leases, backoff, the order of relays.
+/* test_delivery.c: the rules of delivery without a relay: whose fault a reply is, backoff, the order of relays.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -114,20 +114,6 @@ static void test_positive(void **state)
 	}
 }
 
-/* Nothing is sent after the lease, and claims need a quarter of the lifetime or 60 s: a lease fits into that. */
-static void test_lease(void **state)
-{
-	(void)state;
-	for (int minutes = 1; minutes <= 1440; minutes++) {
-		int quarter = minutes * 60 / 4;
-		int lease = deliver_lease_seconds(minutes);
-
-		assert_in_range(lease, 15, 60);
-		assert_true(lease <= (quarter < 60 ? quarter : 60));
-	}
-	assert_int_equal(deliver_lease_seconds(10), 60);
-}
-
 static unsigned lowest(unsigned bound)
 {
 	assert_true(bound > 0);
@@ -180,7 +166,6 @@ int main(void)
 	    cmocka_unit_test(test_reply_mask_at_the_cut_A12),
 	    cmocka_unit_test(test_whose_fault),
 	    cmocka_unit_test(test_positive),
-	    cmocka_unit_test(test_lease),
 	    cmocka_unit_test(test_backoff),
 	    cmocka_unit_test(test_relay_order),
 	};

@@ -108,7 +108,7 @@ static void defaults_are_as_documented(void **state)
 	assert_int_equal(settings.queue_max, 2048);
 	assert_int_equal(settings.log_level, LOG_INFO);
 	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
-	assert_int_equal(settings.expire_minutes, 10);
+	assert_int_equal(settings.expire_minutes, 0); /* who makes a code says how long it lives */
 	assert_string_equal(settings.app_name, "OTP");
 	assert_string_equal(settings.email_subject, "Your {{app_name}} code");
 	assert_string_equal(settings.email_from.address, "otp@example.com");
@@ -145,8 +145,9 @@ static void empty_counts_as_not_set(void **state)
 	(void)state;
 	(void)setenv("EXPIRE_MINUTES", "", 1);
 	(void)setenv("APP_NAME", "", 1);
-	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
+	assert_int_equal(read_as(PROGRAM_GENERATE), RESULT_OK);
 	assert_int_equal(settings.expire_minutes, 10);
+	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
 	assert_string_equal(settings.app_name, "OTP");
 	(void)setenv("KEY_DIR", "", 1);
 	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_INVALID);
@@ -192,7 +193,7 @@ static void ranges_hold_at_both_ends(void **state)
 		int min, max;
 		size_t offset;
 	} ranges[] = {
-	    {"EXPIRE_MINUTES", PROGRAM_WORKER, 1, 1440, offsetof(struct settings, expire_minutes)},
+	    {"EXPIRE_MINUTES", PROGRAM_GENERATE, 1, 1440, offsetof(struct settings, expire_minutes)},
 	    {"PASSWORD_LENGTH", PROGRAM_GENERATE, 4, 12, offsetof(struct settings, password_length)},
 	    {"MAX_ATTEMPTS", PROGRAM_GENERATE, 1, 100, offsetof(struct settings, max_attempts)},
 	    {"RESEND_SECONDS", PROGRAM_GENERATE, 0, 86400, offsetof(struct settings, resend_seconds)},

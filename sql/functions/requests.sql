@@ -34,7 +34,16 @@ declare
     give_up constant timestamptz := expiry - make_interval(secs => least(60, lifetime_seconds / 4));
     counted constant boolean := resend_seconds > 0 or per_hour > 0 or per_day > 0;
     keep    constant integer := greatest(per_hour, per_day, 1);
+    count   constant integer := cardinality(ids);
 begin
+    if (cardinality(emails) = count and cardinality(recipients) = count and cardinality(mailboxes) = count
+        and cardinality(macs) = count and cardinality(sealed) = count and cardinality(locales) = count
+        and array_position(sealed, null) is null and mac_key > 0 and mail_key > 0 and lifetime_seconds > 0
+        and max_attempts > 0 and resend_seconds >= 0 and per_hour >= 0 and per_day >= 0) is not true then
+        raise exception 'otp.generate: arrays must be of one length, keys, lifetime and attempts positive, limits not negative'
+              using errcode = 'invalid_parameter_value';
+    end if;
+
     return query
     with ask as materialized (
         select a.ord::integer as ord, a.id, a.email, a.recipient, a.mailbox, a.mac, a.code, a.locale,
@@ -95,7 +104,7 @@ create or replace function otp.validate(
     mac_key       smallint,
     previous_macs bytea[],
     previous_key  smallint)
-returns table (ord integer, verdict text, attempts_left integer, email text)
+returns table (ord integer, verdict text, attempts_left integer, email text, unknown_key integer)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -105,6 +114,13 @@ set enable_seqscan = off
 as $$
 #variable_conflict use_column
 begin
+    if (cardinality(macs) = cardinality(ids) and array_position(ids, null) is null and mac_key > 0
+        and case when previous_key is null then previous_macs is null
+                 else previous_key > 0 and cardinality(previous_macs) = cardinality(ids) end) is not true then
+        raise exception 'otp.validate: arrays must be of one length, ids not null, keys positive, previous macs and key go together'
+              using errcode = 'invalid_parameter_value';
+    end if;
+
     return query
     with ask as materialized (
         select a.ord::integer as ord, a.id, a.mac, a.previous_mac
@@ -122,21 +138,24 @@ begin
            and c.used_at is null
            and c.attempts < c.max_attempts
            and c.expires_at > clock_timestamp()
+           and c.mac_key in (validate.mac_key, validate.previous_key)
         returning ask.ord, c.used_at is not null as valid, c.max_attempts - c.attempts as attempts_left, c.email
     )
-    select ord, case when valid then 'valid' else 'wrong_password' end, attempts_left::integer, case when valid then email end
+    select ord, case when valid then 'valid' else 'wrong_password' end, attempts_left::integer, case when valid then email end,
+           null::integer
       from evaluated
     union all
-    select ord, otp.refusal(id), null, null
-      from ask
-     where ord not in (select ord from evaluated);
+    select ord, split_part(reason, ' ', 1), null, null, nullif(split_part(reason, ' ', 2), '')::integer
+      from (select ord, otp.refusal(id, validate.mac_key, validate.previous_key) as reason
+              from ask
+             where ord not in (select ord from evaluated)) refused;
 end
 $$;
 
 comment on function otp.validate is
-'Evaluates a batch of guesses, one element per request: counts each attempt and consumes the challenge on a match. A token may be in a batch once. A null mac is a guess that cannot be right. Returns, per request (ord, from 1), the verdict: valid, wrong_password, expired, used, exhausted or unknown_token.';
+'Evaluates a batch of guesses, one element per request: counts each attempt and consumes the challenge on a match. A token may be in a batch once. A null mac is a guess that cannot be right. Returns, per request (ord, from 1), the verdict: valid, wrong_password, expired, used, exhausted, unknown_token, or unknown_key (with its number): the code was made under a key that is not given, so that no guess can be evaluated, and none is counted.';
 
-create or replace function otp.refusal(id uuid)
+create or replace function otp.refusal(id uuid, mac_key smallint, previous_key smallint)
 returns text
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -144,34 +163,20 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
-    c otp.challenge;
+    moment constant timestamptz := clock_timestamp();
+    c      otp.challenge;
 begin
     select * into c from otp.challenge where challenge.id = refusal.id;
-    return case when not found then 'unknown_token'
+    if c.expires_at > moment and c.used_at is null and c.attempts < c.max_attempts
+       and c.mac_key in (mac_key, previous_key) then
+        raise exception 'otp.validate: a token is in the batch twice' using errcode = 'invalid_parameter_value';
+    end if;
+    return case when c.id is null then 'unknown_token'
                 when c.used_at is not null then 'used'
                 when c.attempts >= c.max_attempts then 'exhausted'
-                else 'expired' end;
+                when c.expires_at <= moment then 'expired'
+                else 'unknown_key ' || c.mac_key end;
 end
 $$;
 
-comment on function otp.refusal is 'Why a challenge takes no guess (volatile: it must see what another batch has just committed).';
-
-alter function otp.generate owner to otp_owner;
-alter function otp.retry_after owner to otp_owner;
-alter function otp.validate owner to otp_owner;
-alter function otp.refusal owner to otp_owner;
-revoke all on function otp.generate, otp.retry_after, otp.validate, otp.refusal from public;
-grant execute on function otp.generate to otp_generate;
-grant execute on function otp.validate to otp_validate;
-
-create or replace function otp.schema_version()
-returns integer
-language sql immutable
-set search_path = pg_catalog, pg_temp
-as $$ select 1 $$;
-
-comment on function otp.schema_version is 'What programs ask at connect: they need at least the version that they were made for (src/db/schema_version.h).';
-
-alter function otp.schema_version owner to otp_owner;
-revoke all on function otp.schema_version from public;
-grant execute on function otp.schema_version to otp_generate, otp_validate, otp_worker, otp_admin;
+comment on function otp.refusal is 'Why a challenge takes no guess: a verdict of otp.validate, with the key''s number behind unknown_key (volatile: it must see what another batch has just committed).';

@@ -1,9 +1,10 @@
 -- Delivery: a worker claims mails under a lease, sends them outside any transaction, and settles what became of them.
--- Rows are found by key whatever the plan was made for (see 003_requests.sql). The settings of otp.claim_mail make it walk the queue's index from its head, however long the queue is.
+-- Rows are found by key whatever the plan was made for (see requests.sql). The settings of otp.claim_mail make it walk the
+-- queue's index from its head, however long the queue is.
 
-create or replace function otp.claim_mail(max_count integer, lease_seconds integer)
+create or replace function otp.claim_mail(max_count integer)
 returns table (id uuid, lease uuid, recipient text, locale text, sealed bytea, mail_key smallint,
-               created_ms bigint, expires_ms bigint, attempts integer)
+               created_ms bigint, expires_ms bigint, attempts integer, lease_ms integer)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -18,6 +19,10 @@ declare
     moment    constant timestamptz := clock_timestamp();
     new_lease constant uuid := gen_random_uuid();
 begin
+    if (max_count > 0) is not true then
+        raise exception 'otp.claim_mail: the count must be positive' using errcode = 'invalid_parameter_value';
+    end if;
+
     -- What comes too late leaves the queue first, so that it cannot crowd out what can still be sent. Only the head of the
     -- queue is looked at: the rest gets there, and a claim must not cost more the longer the queue is.
     if exists (select from (select m.give_up_at from otp.mail m
@@ -49,25 +54,24 @@ begin
          order by m.next_attempt_at
          limit max_count
            for update skip locked
-    ), leased as (
-        update otp.mail m
-           set lease = new_lease,
-               next_attempt_at = moment + make_interval(secs => lease_seconds),
-               attempts = m.attempts + 1
-          from due
-         where m.id = any (array[due.id])
-        returning m.id, m.lease, m.locale, m.sealed, m.mail_key, m.attempts
     )
-    select l.id, l.lease, coalesce(c.recipient, c.email), l.locale, l.sealed, l.mail_key,
-           (extract(epoch from c.created_at) * 1000)::bigint,
-           (extract(epoch from c.expires_at) * 1000)::bigint,
-           l.attempts::integer
-      from leased l join otp.challenge c on c.id = any (array[l.id]);
+    -- A lease is as long as the life that is left at give_up_at, and nothing is claimed after that: it ends in time.
+    update otp.mail m
+       set lease = new_lease,
+           next_attempt_at = moment + least(c.expires_at - m.give_up_at, interval '1 minute'),
+           attempts = m.attempts + 1
+      from due join otp.challenge c on c.id = any (array[due.id])
+     where m.id = any (array[due.id])
+    returning m.id, m.lease, coalesce(c.recipient, c.email), m.locale, m.sealed, m.mail_key,
+              (extract(epoch from c.created_at) * 1000)::bigint,
+              (extract(epoch from c.expires_at) * 1000)::bigint,
+              m.attempts::integer,
+              (extract(epoch from m.next_attempt_at - moment) * 1000)::integer;
 end
 $$;
 
 comment on function otp.claim_mail is
-'Takes up to max_count mails that are due, under one lease: nobody else gets them until it ends. Mails whose code has too little life left become expired instead.';
+'Takes up to max_count mails that are due, under a lease: nobody else gets them for lease_ms, which ends before the code does. Mails whose code has too little life left become expired instead.';
 
 create or replace function otp.settle_mail(
     ids           uuid[],
@@ -87,9 +91,13 @@ as $$
 declare
     moment constant timestamptz := clock_timestamp();
 begin
-    if exists (select from unnest(outcomes) as o (outcome)
-                where o.outcome is null or o.outcome not in ('sent', 'retry', 'failed', 'release')) then
-        raise exception 'otp.settle_mail: an outcome is sent, retry, failed or release'
+    if (cardinality(leases) = cardinality(ids) and cardinality(outcomes) = cardinality(ids)
+        and cardinality(replies) = cardinality(ids) and cardinality(retry_seconds) = cardinality(ids)) is not true
+       or exists (select from unnest(ids, leases, outcomes, retry_seconds) as t (id, lease, outcome, retry_seconds)
+                   where (t.id is not null and t.lease is not null and t.outcome in ('sent', 'retry', 'failed', 'release')
+                          and case t.outcome when 'retry' then t.retry_seconds >= 0 else true end) is not true)
+       or (select count(distinct id) from unnest(ids) id) < cardinality(ids) then
+        raise exception 'otp.settle_mail: arrays must be of one length, each mail there once, an outcome sent, retry (after some seconds), failed or release'
               using errcode = 'invalid_parameter_value';
     end if;
 
@@ -124,8 +132,3 @@ $$;
 
 comment on function otp.settle_mail is
 'Records what became of claimed mails, one element each: sent, failed (for good), retry (after retry_seconds) or release (not tried). A mail whose lease has passed to another claim is left alone (settled = false).';
-
-alter function otp.claim_mail owner to otp_owner;
-alter function otp.settle_mail owner to otp_owner;
-revoke all on function otp.claim_mail, otp.settle_mail from public;
-grant execute on function otp.claim_mail, otp.settle_mail to otp_worker;

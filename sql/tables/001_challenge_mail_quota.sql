@@ -84,8 +84,3 @@ create table otp.address_quota (
 comment on table otp.address_quota is 'When codes were last sent to an address, whatever its spelling; a day after the last one the row is swept.';
 comment on column otp.address_quota.mailbox is 'As in otp.challenge: lower case, without +tag, domain in ASCII form.';
 comment on column otp.address_quota.sent is 'Newest first, as many as the largest limit looks back on.';
-
-alter table otp.challenge owner to otp_owner;
-alter table otp.mail owner to otp_owner;
-alter table otp.address_quota owner to otp_owner;
-alter type otp.mail_state owner to otp_owner;
