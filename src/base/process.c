@@ -1,7 +1,6 @@
 /* process.c: what every program does first to its own process, and the random source. */
 #include "base/process.h"
 
-#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sodium.h>
@@ -9,6 +8,7 @@
 #include <sys/resource.h>
 
 #include "base/log.h"
+#include "base/wipe.h"
 
 /* LeakSanitizer looks at the process through ptrace, which an undumpable process forbids. */
 #if defined __SANITIZE_ADDRESS__
@@ -22,8 +22,6 @@
 #define IS_DUMPABLE 0L
 #endif
 
-#define FREED_BYTE 0x5A
-
 static enum result fail(const char *reason)
 {
 	log_event(LOG_ERROR, "start_failed", LOG_TEXT("reason", reason));
@@ -34,8 +32,7 @@ enum result process_start(void)
 {
 	static const struct rlimit none = {0, 0};
 
-	/* Codes and tokens pass through buffers of libraries; what is freed is overwritten. */
-	(void)mallopt(M_PERTURB, FREED_BYTE);
+	wipe_freed_memory();
 	/* The generator that runs in the process, seeded by the kernel: no entropy from a system call per code. A child
 	   must not go on with its parent's state. */
 	if (randombytes_set_implementation(&randombytes_internal_implementation) != 0 || sodium_init() < 0 ||

@@ -6,7 +6,7 @@
 
 #include "base/result.h"
 
-/* Prepares libsodium, has freed memory overwritten, ignores SIGPIPE, forbids core dumps and ptrace. A second call does
+/* Prepares libsodium, has freed memory wiped, ignores SIGPIPE, forbids core dumps and ptrace. A second call does
  * no harm. */
 OTP_MUST_CHECK enum result process_start(void);
 

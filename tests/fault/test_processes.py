@@ -1,5 +1,6 @@
 """Responders and nginx killed, stopped, replaced and reloaded under traffic; memory that stays flat."""
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -118,6 +119,25 @@ def test_a_second_sigterm_ends_it_at_once(stack):
         begin = time.monotonic()
         assert process.stop() == 0
         assert time.monotonic() - begin < 2
+
+
+def test_a_lock_on_the_sockets_folder_holds_nobody_up(stack):
+    """Whoever else locks the folder keeps a responder neither from ending nor from starting."""
+    descriptor = os.open(stack.socket_path("validate-0").parent, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        begin = time.monotonic()
+        with stack.fastcgi("validate-0") as connection:
+            assert connection.request("GET", "/healthz/validate").status == 200
+            process = stack.responders.pop("validate-0")
+            process.send(signal.SIGTERM)
+            wait_for(lambda: process.events("stopping"), 5)
+            assert connection.request("POST", "/validate-password", {"token": make_token(), "password": "1"}).status == 401
+        assert process.wait() == 0
+        stack.start_responder("validate", 0)
+        assert time.monotonic() - begin < 5
+    finally:
+        os.close(descriptor)
 
 
 def test_a_stale_socket_file_is_no_obstacle(stack):

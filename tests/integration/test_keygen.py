@@ -1,11 +1,12 @@
 """otp-keygen: what it makes, keeps, completes and refuses (B4, B5)."""
 import itertools
+import os
 import subprocess
 import threading
 
 import pytest
 
-from stack import BUILD
+from stack import BUILD, is_root
 
 FIRST = ["generate/mail-1.pub", "generate/pepper-1", "validate/pepper-1", "worker/mail-1.key"]
 SECOND = [name.replace("-1", "-2") for name in FIRST]
@@ -158,6 +159,36 @@ def test_b4_a_wrong_key_is_named_and_left_alone(keys, content, mode, reason):
     done = keygen(keys)
     assert done.returncode == 1 and reason in done.stderr and str(path) in done.stderr
     assert files(keys) == before
+
+
+@pytest.mark.skipif(not is_root(), reason="only root writes to folders of others")
+@pytest.mark.parametrize("plant", ["symbolic", "hard", "dangling", "folder"])
+def test_b3_nothing_planted_in_a_programs_folder_is_followed(keys, plant):
+    """B3: a program that was taken over puts a link into its folder, and root runs otp-keygen: the worker's key, which the link
+    leads to, is neither read, nor copied, nor written."""
+    for folder, owner in (("generate", 4711), ("validate", 4712), ("worker", 4713)):
+        for path in (keys / folder, *(keys / folder).iterdir()):
+            os.chown(path, owner, owner)
+    target, link = keys / "worker" / "mail-1.key", keys / "validate" / "pepper-1"
+    secret = target.read_bytes()
+    link.unlink()
+    if plant == "symbolic":
+        link.symlink_to(target)
+    elif plant == "hard":
+        os.link(target, link)
+    elif plant == "dangling":
+        link.symlink_to(keys / "worker" / "mail-9.key")
+    else:
+        (keys / "validate").rename(keys / "real")
+        (keys / "validate").symlink_to(keys / "worker")
+    before = files(keys)
+    done = keygen(keys)
+    assert done.returncode == 1 and "validate" in done.stderr, done
+    assert files(keys) == before
+    keygen("--rotate", keys)  # adds new files, and looks at no old one
+    added = {name: content for name, content in files(keys).items() if name not in before}
+    assert secret not in added.values() and (plant != "folder" or not added)
+    assert target.read_bytes() == secret and target.stat().st_uid == 4713
 
 
 def test_rotation_needs_keys(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stack import address_of, is_root, is_sanitized, make_token, token_raw, wait_for
+from stack import address_of, family, is_root, is_sanitized, make_token, token_raw, wait_for
 
 
 def spellings(value):
@@ -170,3 +170,41 @@ def test_the_search_finds_what_is_there(stack):
     token = make_token()
     stack.query("insert into otp.address_quota values (%s, '{}')", token)
     assert any(form in stack.postgres.dump() for form in spellings(token))
+
+
+def memory_of(pid):
+    """What the process has in its writable memory."""
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in maps:
+            span, mode = line.split()[:2]
+            if mode.startswith("rw") and "[vvar]" not in line:
+                start, end = (int(part, 16) for part in span.split("-"))
+                memory.seek(start)
+                yield memory.read(end - start)
+
+
+@pytest.mark.skipif(not is_root(), reason="reads the memory of processes")
+@pytest.mark.skipif(is_sanitized(), reason="AddressSanitizer keeps what is freed for a while")
+def test_a12_no_secret_stays_in_memory(stack):
+    """A12: after the answer neither otp-generate nor otp-validate nor the worker holds a code or a token, in whatever spelling."""
+    stack.stop_responder("generate", 0)
+    stack.start_responder("generate", 0, PASSWORD_LENGTH=12)
+    secrets = []
+    for i in range(8):
+        address = address_of()
+        padding = {"padding": "x" * (1000 * i)}  # bodies of all sizes, to the largest
+        answer = stack.request("POST", "/generate-password", {"email": address, **padding})
+        code = stack.smtp.wait(address).code
+        spaced = f"{code[:3]} {code[3:]}"
+        assert stack.validate(answer.token, spaced[:-1] + str((int(code[-1]) + 1) % 10)).error == "wrong_password"
+        assert stack.request("POST", "/validate-password", {"password": spaced, "token": answer.token, **padding}).status == 200
+        secrets += [answer.token.encode(), token_raw(answer.token), code.encode(), spaced.encode()]
+    wait_for(lambda: stack.query("select count(*) from otp.mail where state = 'queued'") == [(0,)], 10, "the mails")
+    searched = 0
+    for process in (*stack.responders.values(), *stack.workers.values()):
+        for pid in family(process.pid):
+            for block in memory_of(pid):
+                searched += len(block)
+                left = [(secret, block[max(0, block.index(secret) - 60):][:200]) for secret in secrets if secret in block]
+                assert not left, (process.name, left)
+    assert searched > 1_000_000

@@ -376,6 +376,18 @@ def test_dead_delivery_process_is_replaced(database):
         assert [e["signal"] for e in process.events("delivery_process_ended")] == [9, 9]
 
 
+def test_delivery_process_is_renewed_after_some_thousand_mails(database):
+    """libesmtp leaks a little on broken transfers: no delivery process lives for ever, and nobody notices."""
+    with Relay() as relay, worker(database, relay, MESSAGES_PER_SESSION=100) as process:
+        before = children(process)
+        ids = queue(database, "jane@example.com", count=5200)
+        wait_for(lambda: len(relay.mails) >= 5200, 60, "all mails", 0.2)
+        wait_for(lambda: len(children(process)) == 1 and children(process) != before, 20, "another delivery process")
+        wait_for(lambda: database.query("select count(*) from otp.mail where id = any (%s) and state = 'sent'", ids) == [(5200,)], 20)
+        assert len(relay.mails) == 5200
+        assert not process.events("delivery_process_ended")
+
+
 def test_parent_killed_ends_its_children(database):
     with Relay() as relay:
         process = database.start_worker(7, SMTP_RELAYS=relay.name, SMTP_TLS="off")
