@@ -5,6 +5,8 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "otp/base64url.h"
+
 #define TIME_BYTES 6U
 
 void token_make(unsigned char token[static TOKEN_BYTES], uint64_t now_ms, void (*random)(void *bytes, size_t count))
@@ -17,32 +19,12 @@ void token_make(unsigned char token[static TOKEN_BYTES], uint64_t now_ms, void (
 
 void token_write(const unsigned char token[static TOKEN_BYTES], char text[static TOKEN_TEXT + 1])
 {
-	(void)sodium_bin2base64(text, TOKEN_TEXT + 1, token, TOKEN_BYTES, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+	base64url_write(text, token, TOKEN_BYTES);
 }
 
 enum result token_read(unsigned char token[static TOKEN_BYTES], const char *text, size_t length)
 {
-	unsigned char bytes[TOKEN_BYTES];
-	char again[TOKEN_TEXT + 1];
-	size_t count = 0;
-	enum result result = RESULT_INVALID;
-
-	if (length != TOKEN_TEXT)
-		return RESULT_INVALID;
-	/* One token has one spelling: what it reads must write the same again. (sodium_base642bin of libsodium 1.0.18
-	   takes bytes above 0x7F for digits.) */
-	if (sodium_base642bin(bytes, sizeof(bytes), text, length, NULL, &count, NULL,
-			      sodium_base64_VARIANT_URLSAFE_NO_PADDING) == 0 &&
-	    count == sizeof(bytes)) {
-		token_write(bytes, again);
-		if (memcmp(again, text, TOKEN_TEXT) == 0) {
-			memcpy(token, bytes, sizeof(bytes));
-			result = RESULT_OK;
-		}
-	}
-	sodium_memzero(bytes, sizeof(bytes));
-	sodium_memzero(again, sizeof(again));
-	return result;
+	return base64url_read(token, TOKEN_BYTES, text, length);
 }
 
 void token_id(const unsigned char token[static TOKEN_BYTES], unsigned char id[static TOKEN_ID_BYTES])
