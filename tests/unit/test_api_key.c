@@ -1,4 +1,4 @@
-/* test_api_key.c: keys of 256 bits in one spelling, known by their hashes alone (A20). */
+/* test_api_key.c: keys of 256 bits in one spelling, known by their hashes alone. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

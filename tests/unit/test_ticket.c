@@ -1,4 +1,4 @@
-/* test_ticket.c: a ticket holds for its mailbox, its application and its time, and for nothing else (A19). */
+/* test_ticket.c: a ticket holds for its mailbox, its application and its time, and for nothing else. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
