@@ -1,4 +1,4 @@
-/* keygen.c: makes the key files of all programs, and the next generation of them. */
+/* keygen.c: makes the key files of all programs, the next generation of them, and keys of applications. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,11 +13,14 @@
 #include "base/complaint.h"
 #include "base/log.h"
 #include "base/process.h"
+#include "otp/api_key.h"
 #include "otp/keys.h"
+#include "otp/slug.h"
 
 /* The folders, in the order in which new keys reach them: who writes rows with a key comes last. */
 enum place { PLACE_VALIDATE, PLACE_WORKER, PLACE_GENERATE };
 #define PLACES 3
+#define NUMBER_MAX 32767 /* of a key */
 
 static const char *const place_names[PLACES] = {
     [PLACE_VALIDATE] = "validate",
@@ -108,7 +111,6 @@ static enum result find_numbers(const struct key_folders *folders, enum place pl
 			found.oldest = number;
 	}
 	(void)closedir(listing);
-	found.complete = found.newest;
 	*numbers = found;
 	return RESULT_OK;
 }
@@ -185,12 +187,16 @@ struct pair {
 	bool is_derived; /* the second is the public half of the first */
 };
 
+/* The pairs of a generation. */
 static const struct pair pairs[] = {
     {PLACE_VALIDATE, PLACE_GENERATE, KEY_PEPPER, KEY_PEPPER, false},
     {PLACE_WORKER, PLACE_GENERATE, KEY_MAIL_OPEN, KEY_MAIL_SEAL, true},
 };
 
 #define PAIRS (sizeof(pairs) / sizeof(pairs[0]))
+
+/* Of no generation: people hold tickets for half a year. Who accepts them comes first. */
+static const struct pair ticket_pair = {PLACE_GENERATE, PLACE_VALIDATE, KEY_TICKET, KEY_TICKET, false};
 
 static bool derive(const struct pair *pair, unsigned char second[static KEY_BYTES],
 		   const unsigned char first[static KEY_BYTES])
@@ -274,28 +280,37 @@ static enum result complete_pair(const struct key_folders *folders, const struct
 	return result;
 }
 
-/* The generations that have files in any folder. */
-static enum result find_generations(const struct key_folders *folders, struct numbers *generations)
+/* Adds the numbers that one half of a pair has to those of others. */
+static enum result add_numbers(const struct key_folders *folders, enum place place, enum key_kind kind,
+			       struct numbers *all)
 {
-	struct numbers all = {.complete = 32767};
+	struct numbers found = {0};
+	enum result result = find_numbers(folders, place, kind, &found);
 
-	for (size_t i = 0; i < 2 * PAIRS; i++) {
-		const struct pair *pair = &pairs[i / 2];
-		struct numbers found = {0};
-		enum result result = i % 2 == 0 ? find_numbers(folders, pair->first, pair->first_kind, &found)
-						: find_numbers(folders, pair->second, pair->second_kind, &found);
-
-		if (result != RESULT_OK)
-			return result;
-		if (found.newest > all.newest)
-			all.newest = found.newest;
-		if (found.oldest != 0 && (all.oldest == 0 || found.oldest < all.oldest))
-			all.oldest = found.oldest;
-		if (found.complete < all.complete)
-			all.complete = found.complete;
-	}
-	*generations = all;
+	if (result != RESULT_OK)
+		return result;
+	if (found.newest > all->newest)
+		all->newest = found.newest;
+	if (found.oldest != 0 && (all->oldest == 0 || found.oldest < all->oldest))
+		all->oldest = found.oldest;
+	if (found.newest < all->complete)
+		all->complete = found.newest;
 	return RESULT_OK;
+}
+
+/* The numbers that the pairs have in any folder. */
+static enum result find_pairs(const struct key_folders *folders, const struct pair *of, size_t count,
+			      struct numbers *numbers)
+{
+	enum result result = RESULT_OK;
+
+	*numbers = (struct numbers){.complete = NUMBER_MAX};
+	for (size_t i = 0; i < count && result == RESULT_OK; i++) {
+		result = add_numbers(folders, of[i].first, of[i].first_kind, numbers);
+		if (result == RESULT_OK)
+			result = add_numbers(folders, of[i].second, of[i].second_kind, numbers);
+	}
+	return result;
 }
 
 /* Programs know the newest two generations. While an older one has files, codes that were made under it may be live:
@@ -315,11 +330,22 @@ static enum result check_rotation(const struct key_folders *folders, const struc
 	return fail(folders, NULL, NULL, why);
 }
 
+/* Makes what is missing of the newest ticket key. */
+static enum result make_ticket_key(const struct key_folders *folders)
+{
+	struct numbers numbers;
+	enum result result = find_pairs(folders, &ticket_pair, 1, &numbers);
+
+	if (result == RESULT_OK)
+		result = complete_pair(folders, &ticket_pair, numbers.newest > 0 ? numbers.newest : 1);
+	return result;
+}
+
 /* A run that was interrupted left a generation incomplete: the next run, rotating or not, completes that one. */
 static enum result make_keys(const struct key_folders *folders, bool is_rotation, bool is_forced)
 {
 	struct numbers generations;
-	enum result result = find_generations(folders, &generations);
+	enum result result = find_pairs(folders, pairs, PAIRS, &generations);
 	bool is_complete = result == RESULT_OK && generations.complete == generations.newest;
 	short number;
 
@@ -329,12 +355,39 @@ static enum result make_keys(const struct key_folders *folders, bool is_rotation
 		return result;
 	number = generations.newest;
 	if (number == 0 || (is_rotation && is_complete)) {
-		if (number == 32767)
+		if (number == NUMBER_MAX)
 			return fail(folders, NULL, NULL, "the numbers of keys are used up");
 		number++;
 	}
+	result = make_ticket_key(folders);
 	for (size_t i = 0; i < PAIRS && result == RESULT_OK; i++)
 		result = complete_pair(folders, &pairs[i], number);
+	return result;
+}
+
+/* --- Keys of applications --- */
+
+/* Prints a new key, which nobody can tell again, and what the applications' file holds of it. */
+static enum result print_api_key(const char *application)
+{
+	char key[API_KEY_TEXT + 1], hash_text[API_KEY_HASH_TEXT + 1];
+	unsigned char hash[API_KEY_HASH_BYTES];
+	enum result result;
+
+	if (!slug_is(application, strlen(application))) {
+		complain(application,
+			 "must be the application's name in APPLICATIONS: 1 to %u characters of a to z, "
+			 "0 to 9 and \"-\"",
+			 SLUG_MAX);
+		return RESULT_INVALID;
+	}
+	api_key_make(key, process_random);
+	result = api_key_hash(hash, key, API_KEY_TEXT);
+	if (result == RESULT_OK) {
+		api_key_hash_write(hash, hash_text);
+		(void)printf("%s\n\"%s\": {\"key_hashes\": [\"%s\"]}\n", key, application, hash_text);
+	}
+	sodium_memzero(key, sizeof(key));
 	return result;
 }
 
@@ -344,23 +397,39 @@ static void print_help(FILE *out)
 {
 	(void)fprintf(out, "otp-keygen: makes the key files of otp-generate, otp-validate and otp-worker.\n\n"
 			   "Usage: otp-keygen [--rotate [--force]] DIR\n"
+			   "       otp-keygen --api-key NAME\n"
 			   "  --rotate   make the next generation; programs accept the newest and the one before\n"
 			   "  --force    with --rotate: also while an older generation has files\n"
+			   "  --api-key  print a new key for the application of that name, and its hash for\n"
+			   "             the file that APPLICATIONS names; nothing is written\n"
 			   "  --help     print this text\n"
 			   "  --version  print the version\n\n"
 			   "DIR gets three folders, one as the KEY_DIR of each program:\n"
-			   "  DIR/generate  pepper-N and mail-N.pub\n"
-			   "  DIR/validate  pepper-N\n"
+			   "  DIR/generate  pepper-N, mail-N.pub and ticket-N\n"
+			   "  DIR/validate  pepper-N and ticket-N\n"
 			   "  DIR/worker    mail-N.key\n"
-			   "Existing keys are kept; run it again after an interruption.\n");
+			   "Existing keys are kept; run it again after an interruption. A ticket key is made\n"
+			   "only if there is none: people hold tickets for half a year.\n");
+}
+
+/* Makes the keys in a folder. */
+static enum result fill_folder(const char *path, bool is_rotation, bool is_forced)
+{
+	struct key_folders folders;
+	enum result result = open_folders(&folders, path);
+
+	if (result == RESULT_OK)
+		result = make_keys(&folders, is_rotation, is_forced);
+	close_folders(&folders);
+	return result;
 }
 
 int main(int argc, char **argv)
 {
 	bool is_rotation = argc > 2 && strcmp(argv[1], "--rotate") == 0;
 	bool is_forced = is_rotation && argc == 4 && strcmp(argv[2], "--force") == 0;
-	const char *path = argc > 1 ? argv[argc - 1] : "";
-	struct key_folders folders;
+	bool is_api_key = argc == 3 && strcmp(argv[1], "--api-key") == 0;
+	const char *object = argc > 1 ? argv[argc - 1] : ""; /* a path, or a name */
 	enum result result;
 
 	if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "--version") == 0)) {
@@ -370,7 +439,8 @@ int main(int argc, char **argv)
 			(void)printf("otp-keygen %s\n", PACKAGE_VERSION);
 		return fflush(stdout) == 0 ? 0 : 1;
 	}
-	if (argc != 2 + is_rotation + is_forced || path[0] == '\0' || path[0] == '-') {
+	if (argc != 2 + is_rotation + is_forced + is_api_key || object[0] == '\0' ||
+	    (object[0] == '-' && !is_api_key)) {
 		print_help(stderr);
 		return 2;
 	}
@@ -378,9 +448,8 @@ int main(int argc, char **argv)
 	log_start("otp-keygen", LOG_INFO);
 	if (process_start() != RESULT_OK)
 		return 1;
-	result = open_folders(&folders, path);
-	if (result == RESULT_OK)
-		result = make_keys(&folders, is_rotation, is_forced);
-	close_folders(&folders);
+	result = is_api_key ? print_api_key(object) : fill_folder(object, is_rotation, is_forced);
+	if (result == RESULT_INVALID)
+		return 2;
 	return result == RESULT_OK && fflush(stdout) == 0 ? 0 : 1;
 }

@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "base/private_file.h"
 
-#define KINDS 3U
+#define KINDS 4U
 
 static const struct kind {
 	const char *prefix, *suffix;
@@ -22,6 +22,7 @@ static const struct kind {
     [KEY_PEPPER] = {"pepper-", "", PROGRAM_GENERATE | PROGRAM_VALIDATE, offsetof(struct keys, pepper)},
     [KEY_MAIL_OPEN] = {"mail-", ".key", PROGRAM_WORKER, offsetof(struct keys, mail_open)},
     [KEY_MAIL_SEAL] = {"mail-", ".pub", PROGRAM_GENERATE, offsetof(struct keys, mail_seal)},
+    [KEY_TICKET] = {"ticket-", "", PROGRAM_GENERATE | PROGRAM_VALIDATE, offsetof(struct keys, ticket)},
 };
 
 typedef enum result file_reader(int folder, const char *name, void *bytes, size_t size, size_t *length,

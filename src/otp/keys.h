@@ -22,6 +22,7 @@ struct keys {
 	struct key_ring pepper;    /* generate and validate: "pepper-N" */
 	struct key_ring mail_open; /* worker: X25519 private, "mail-N.key" */
 	struct key_ring mail_seal; /* generate: X25519 public, "mail-N.pub" */
+	struct key_ring ticket;    /* generate and validate: "ticket-N" */
 };
 
 /* Reads KEY_DIR for this program: refuses a key that is readable by group or world, of a wrong size, missing, or one
@@ -30,7 +31,7 @@ OTP_MUST_CHECK enum result keys_load(struct keys *keys, enum program program, co
 void keys_wipe(struct keys *keys);
 
 /* For otp-keygen. The kinds of key files, by their names in a folder. */
-enum key_kind { KEY_PEPPER, KEY_MAIL_OPEN, KEY_MAIL_SEAL };
+enum key_kind { KEY_PEPPER, KEY_MAIL_OPEN, KEY_MAIL_SEAL, KEY_TICKET };
 
 /* The number N, 1 to 32767, of a file name of that kind; 0 if it is not of that kind. */
 short keys_number(enum key_kind kind, const char *name);

@@ -353,8 +353,8 @@ def test_no_secret_shows(stack):
     for path in [*stack.volume("secrets_generate").iterdir(), *stack.volume("secrets_validate").iterdir(),
                  *stack.volume("secrets_worker").iterdir()]:
         assert (path.stat().st_mode & 0o777, path.stat().st_uid) == (0o400, 10001), path
-    assert {path.name for path in stack.volume("secrets_generate").iterdir()} == {"pepper-1", "mail-1.pub", "pgpass"}
-    assert {path.name for path in stack.volume("secrets_validate").iterdir()} == {"pepper-1", "pgpass"}
+    assert {path.name for path in stack.volume("secrets_generate").iterdir()} == {"pepper-1", "mail-1.pub", "ticket-1", "pgpass"}
+    assert {path.name for path in stack.volume("secrets_validate").iterdir()} == {"pepper-1", "ticket-1", "pgpass"}
     assert {path.name for path in stack.volume("secrets_worker").iterdir()} == {"mail-1.key", "pgpass"}
     for path in [*stack.volume("secrets_database").iterdir(), stack.volume("tls") / "key.pem"]:
         assert (path.stat().st_mode & 0o777, path.stat().st_uid, path.stat().st_gid) == (0o440, 10001, 10001), path
@@ -382,7 +382,7 @@ def test_image(stack, tmp_path):
     secrets = stack.secrets()
     files = dict(layers(stack.engine, "otpd:local", tmp_path))
     for path, content in files.items():
-        assert not re.search(r"(^|/)(\.env|\.git|pgpass|pepper-\d+|mail-\d+\.key|.*\.(c|h|o))(/|$)", path), path
+        assert not re.search(r"(^|/)(\.env|\.git|pgpass|pepper-\d+|ticket-\d+|mail-\d+\.key|.*\.(c|h|o))(/|$)", path), path
         for secret in secrets:
             assert secret not in content, f"a secret is in {path}"
     for program in ("otp-generate", "otp-validate", "otp-worker", "otp-keygen", "otp-setup", "psql"):

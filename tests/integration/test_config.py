@@ -91,7 +91,7 @@ def test_a25_no_malformed_secret_file_is_shown(stack, content):
     """A25: what is wrong with a key file or a password file is said without its contents."""
     folder = stack.folder / "tmp" / "a25"
     folder.mkdir(exist_ok=True)
-    for name in ("pepper-1", "mail-1.pub", "mail-1.key", "password"):
+    for name in ("pepper-1", "mail-1.pub", "mail-1.key", "ticket-1", "password"):
         (folder / name).unlink(missing_ok=True)
         (folder / name).write_bytes(content)
         (folder / name).chmod(0o400)

@@ -78,7 +78,7 @@ def test_b1_a_stolen_dump_and_every_key_but_the_workers(stack):
         nonce = row[0].bytes + bytes(8)
         done = library.crypto_box_open_easy(plain, sealed[32:], ctypes.c_ulonglong(len(sealed) - 32), nonce, sealed[:32], key)
         return plain.raw[:len(sealed) - 48].rstrip(b"\0") if done == 0 else None
-    for name in ("generate/pepper-1", "generate/mail-1.pub", "validate/pepper-1"):
+    for name in ("generate/pepper-1", "generate/mail-1.pub", "generate/ticket-1", "validate/pepper-1", "validate/ticket-1"):
         assert opens((stack.keys / name).read_bytes(), rows[0]) is None
     assert opens((stack.keys / "worker" / "mail-1.key").read_bytes(), rows[0]) == found[0]
     assert opens((stack.keys / "worker" / "mail-1.key").read_bytes(), (rows[1][0], None, None, rows[0][3])) is None
@@ -100,17 +100,18 @@ def test_b1_sealed_is_erased_after_delivery(stack):
 # --- B3, B4 ---
 
 EXTRA = [("generate", "mail-1.key"), ("validate", "mail-1.key"), ("validate", "mail-1.pub"), ("worker", "pepper-1"),
-         ("worker", "mail-1.pub"), ("worker", "pepper-2"), ("generate", "mail-2.key")]
+         ("worker", "mail-1.pub"), ("worker", "pepper-2"), ("worker", "ticket-1"), ("generate", "mail-2.key")]
 
 
 def test_b3_each_folder_holds_its_own_keys_only(stack):
-    """B3: what otp-keygen makes: generate no private key, validate no mail key, the worker no pepper."""
+    """B3: what otp-keygen makes: generate no private key, validate no mail key, the worker no pepper and no key of tickets."""
     found = {str(path.relative_to(stack.keys)) for path in stack.keys.rglob("*") if path.is_file()}
-    assert found == {"generate/pepper-1", "generate/mail-1.pub", "validate/pepper-1", "worker/mail-1.key"}
+    assert found == {"generate/pepper-1", "generate/mail-1.pub", "generate/ticket-1", "validate/pepper-1", "validate/ticket-1", "worker/mail-1.key"}
     for path in stack.keys.rglob("*"):
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o400), path
         assert path.is_dir() or path.stat().st_size == 32
-    assert (stack.keys / "generate" / "pepper-1").read_bytes() == (stack.keys / "validate" / "pepper-1").read_bytes()
+    for name in ("pepper-1", "ticket-1"):
+        assert (stack.keys / "generate" / name).read_bytes() == (stack.keys / "validate" / name).read_bytes()
 
 
 @pytest.mark.parametrize("program", ["generate", "validate", "worker"])
@@ -138,7 +139,8 @@ def test_b3_an_extra_secret_is_refused(stack, keys, program, name):
     assert name in process.output()
 
 
-KEYS = [("generate", "pepper-1"), ("generate", "mail-1.pub"), ("validate", "pepper-1"), ("worker", "mail-1.key")]
+KEYS = [("generate", "pepper-1"), ("generate", "mail-1.pub"), ("generate", "ticket-1"), ("validate", "pepper-1"), ("validate", "ticket-1"),
+        ("worker", "mail-1.key")]
 
 
 @pytest.mark.parametrize("mode", [0o440, 0o404, 0o420, 0o402, 0o644, 0o777])
@@ -162,6 +164,7 @@ def test_b4_a_broken_key_is_refused(stack, keys, program, name, content):
         give_to_service(path)
     status, output = check(stack, program, keys / program)
     assert status == 2 and name in output, output
+    assert content is not None or f"{name}: is missing: run otp-keygen" in output
 
 
 def test_b4_a_password_file_that_others_can_read_is_refused(stack, keys):
@@ -187,7 +190,7 @@ def test_keygen_keeps_what_there_is(stack, keys):
     after = {path.relative_to(keys): path.read_bytes() for path in keys.rglob("*") if path.is_file()}
     assert before.items() <= after.items()
     assert {str(path) for path in after.keys() - before.keys()} == {"generate/pepper-2", "generate/mail-2.pub", "validate/pepper-2", "worker/mail-2.key"}
-    assert len(set(after.values())) == 6  # the two peppers are in two folders each
+    assert len(set(after.values())) == 7  # the two peppers and the key of tickets are in two folders each
 
 
 # --- B5 ---

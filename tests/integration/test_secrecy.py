@@ -76,7 +76,7 @@ def test_a12_no_secret_leaves(stack):
     stack.query("checkpoint")
 
     keys = {path.name: path.read_bytes() for path in all_files(stack.keys)}
-    assert set(keys) == {"pepper-1", "mail-1.pub", "mail-1.key"}
+    assert set(keys) == {"pepper-1", "mail-1.pub", "mail-1.key", "ticket-1"}
     dump = stack.postgres.dump()
     assert b"otp.challenge" in dump
 

@@ -85,6 +85,15 @@ static void put_key(const char *name, int byte)
 	put_bytes(name, key, sizeof(key), 0400);
 }
 
+/* All that otp-validate needs, but the pepper: the tests' subject. */
+static int make_folder_of_validate(void **state)
+{
+	if (make_folder(state) != 0)
+		return -1;
+	put_key("ticket-1", 9);
+	return 0;
+}
+
 static void assert_key(const struct key_ring *ring, size_t index, short id, int byte)
 {
 	unsigned char key[KEY_BYTES];
@@ -150,12 +159,15 @@ static void each_program_gets_its_keys(void **state)
 	struct keys keys;
 	put_key("pepper-1", 1);
 	put_key("mail-1.pub", 2);
+	put_key("ticket-1", 4);
 	assert_int_equal(load(&keys, PROGRAM_GENERATE), RESULT_OK);
 	assert_string_equal(logged, "");
 	assert_int_equal(keys.pepper.count, 1);
 	assert_key(&keys.pepper, 0, 1, 1);
 	assert_int_equal(keys.mail_seal.count, 1);
 	assert_key(&keys.mail_seal, 0, 1, 2);
+	assert_int_equal(keys.ticket.count, 1);
+	assert_key(&keys.ticket, 0, 1, 4);
 	assert_int_equal(keys.mail_open.count, 0);
 	keys_wipe(&keys);
 	static const struct keys wiped;
@@ -163,8 +175,10 @@ static void each_program_gets_its_keys(void **state)
 	assert_int_equal(unlinkat(folder_fd, "mail-1.pub", 0), 0);
 	assert_int_equal(load(&keys, PROGRAM_VALIDATE), RESULT_OK);
 	assert_key(&keys.pepper, 0, 1, 1);
+	assert_key(&keys.ticket, 0, 1, 4);
 	keys_wipe(&keys);
 	assert_int_equal(unlinkat(folder_fd, "pepper-1", 0), 0);
+	assert_int_equal(unlinkat(folder_fd, "ticket-1", 0), 0);
 	put_key("mail-1.key", 3);
 	assert_int_equal(load(&keys, PROGRAM_WORKER), RESULT_OK);
 	assert_key(&keys.mail_open, 0, 1, 3);
@@ -179,13 +193,14 @@ static void b3_a_key_of_another_program_is_refused(void **state)
 		const char *foreign;
 	} cases[] = {
 	    {PROGRAM_GENERATE, "mail-1.key"}, {PROGRAM_VALIDATE, "mail-1.key"}, {PROGRAM_VALIDATE, "mail-7.pub"},
-	    {PROGRAM_WORKER, "pepper-2"},     {PROGRAM_WORKER, "mail-1.pub"},
+	    {PROGRAM_WORKER, "pepper-2"},     {PROGRAM_WORKER, "mail-1.pub"},   {PROGRAM_WORKER, "ticket-1"},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		static const char *const own[] = {"pepper-1", "mail-1.pub", "mail-1.key"};
-		static const unsigned programs[] = {PROGRAM_GENERATE | PROGRAM_VALIDATE, PROGRAM_GENERATE,
+		static const char *const own[] = {"pepper-1", "ticket-1", "mail-1.pub", "mail-1.key"};
+		static const unsigned programs[] = {PROGRAM_GENERATE | PROGRAM_VALIDATE,
+						    PROGRAM_GENERATE | PROGRAM_VALIDATE, PROGRAM_GENERATE,
 						    PROGRAM_WORKER};
-		for (size_t j = 0; j < 3; j++)
+		for (size_t j = 0; j < 4; j++)
 			if ((programs[j] & cases[i].program) != 0)
 				put_key(own[j], 1);
 		struct keys keys;
@@ -194,7 +209,7 @@ static void b3_a_key_of_another_program_is_refused(void **state)
 		put_key(cases[i].foreign, 1);
 		assert_refused(cases[i].program, cases[i].foreign, "this program must not hold such a key");
 		assert_int_equal(unlinkat(folder_fd, cases[i].foreign, 0), 0);
-		for (size_t j = 0; j < 3; j++)
+		for (size_t j = 0; j < 4; j++)
 			(void)unlinkat(folder_fd, own[j], 0);
 	}
 }
@@ -399,10 +414,10 @@ static void names_and_numbers_round_trip(void **state)
 {
 	(void)state;
 	char name[KEY_NAME_BYTES];
-	for (enum key_kind kind = KEY_PEPPER; kind <= KEY_MAIL_SEAL; kind++) {
+	for (enum key_kind kind = KEY_PEPPER; kind <= KEY_TICKET; kind++) {
 		for (int number = 1; number <= 32767; number++) {
 			keys_name(kind, (short)number, name);
-			for (enum key_kind other = KEY_PEPPER; other <= KEY_MAIL_SEAL; other++)
+			for (enum key_kind other = KEY_PEPPER; other <= KEY_TICKET; other++)
 				assert_int_equal(keys_number(other, name), other == kind ? number : 0);
 		}
 	}
@@ -505,17 +520,22 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(each_program_gets_its_keys, make_folder, remove_folder),
 	    cmocka_unit_test_setup_teardown(b3_a_key_of_another_program_is_refused, make_folder, remove_folder),
-	    cmocka_unit_test_setup_teardown(b4_a_key_that_others_may_touch_is_refused, make_folder, remove_folder),
-	    cmocka_unit_test_setup_teardown(b4_a_credential_shared_by_acl_with_us_alone_is_accepted, make_folder,
+	    cmocka_unit_test_setup_teardown(b4_a_key_that_others_may_touch_is_refused, make_folder_of_validate,
 					    remove_folder),
-	    cmocka_unit_test_setup_teardown(b4_a_file_of_roots_is_for_our_own_group, make_folder, remove_folder),
+	    cmocka_unit_test_setup_teardown(b4_a_credential_shared_by_acl_with_us_alone_is_accepted,
+					    make_folder_of_validate, remove_folder),
+	    cmocka_unit_test_setup_teardown(b4_a_file_of_roots_is_for_our_own_group, make_folder_of_validate,
+					    remove_folder),
 	    cmocka_unit_test_setup_teardown(b4_what_lies_in_a_foreign_folder_is_not_followed, make_folder,
 					    remove_folder),
-	    cmocka_unit_test_setup_teardown(a_key_of_a_wrong_size_is_refused, make_folder, remove_folder),
-	    cmocka_unit_test_setup_teardown(what_is_missing_or_no_file_is_named, make_folder, remove_folder),
-	    cmocka_unit_test_setup_teardown(a_link_counts_as_the_file_behind_it, make_folder, remove_folder),
-	    cmocka_unit_test_setup_teardown(the_newest_two_are_kept_in_any_order, make_folder, remove_folder),
-	    cmocka_unit_test_setup_teardown(other_files_are_ignored, make_folder, remove_folder),
+	    cmocka_unit_test_setup_teardown(a_key_of_a_wrong_size_is_refused, make_folder_of_validate, remove_folder),
+	    cmocka_unit_test_setup_teardown(what_is_missing_or_no_file_is_named, make_folder_of_validate,
+					    remove_folder),
+	    cmocka_unit_test_setup_teardown(a_link_counts_as_the_file_behind_it, make_folder_of_validate,
+					    remove_folder),
+	    cmocka_unit_test_setup_teardown(the_newest_two_are_kept_in_any_order, make_folder_of_validate,
+					    remove_folder),
+	    cmocka_unit_test_setup_teardown(other_files_are_ignored, make_folder_of_validate, remove_folder),
 	    cmocka_unit_test(names_and_numbers_round_trip),
 	    cmocka_unit_test_setup_teardown(b4_a_password_is_read_from_a_private_file, make_folder, remove_folder),
 	    cmocka_unit_test(the_start_closes_the_process),
