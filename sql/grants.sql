@@ -27,7 +27,7 @@ grant execute on function otp.schema_version to otp_generate, otp_validate, otp_
 
 grant execute on function otp.generate to otp_generate;
 grant execute on function otp.validate to otp_validate;
-grant execute on function otp.claim_mail, otp.settle_mail, otp.sweep, otp.sweep_quota to otp_worker;
+grant execute on function otp.claim_mail, otp.settle_mail, otp.expire_mail, otp.sweep, otp.sweep_quota to otp_worker;
 
 grant select on otp.challenges, otp.outbox, otp.stats to otp_admin;
 grant execute on function otp.forget, otp.unlock, otp.end_live to otp_admin;

@@ -2,9 +2,51 @@
 -- Rows are found by key whatever the plan was made for (see requests.sql). The settings of otp.claim_mail make it walk the
 -- queue's index from its head, however long the queue is.
 
+create or replace function otp.expire_mail(max_count integer)
+returns integer
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+as $$
+declare
+    moment  constant timestamptz := clock_timestamp();
+    expired integer;
+begin
+    if (max_count > 0) is not true then
+        raise exception 'otp.expire_mail: the count must be positive' using errcode = 'invalid_parameter_value';
+    end if;
+
+    with head as materialized (
+        select m.id, m.give_up_at from otp.mail m
+         where m.state = 'queued' and m.next_attempt_at <= moment
+         order by m.next_attempt_at
+         limit max_count
+    ), late as materialized (
+        select m.id from head join otp.mail m on m.id = any (array[head.id])
+         where head.give_up_at <= moment and m.next_attempt_at <= moment
+           and (m.state = 'queued') is true -- said so that the queue's index does not offer itself
+           for update of m skip locked
+    )
+    update otp.mail m
+       set state = 'expired', sealed = null, lease = null
+      from late
+     where m.id = any (array[late.id]);
+    get diagnostics expired = row_count;
+    return expired;
+end
+$$;
+
+comment on function otp.expire_mail is
+'Marks as expired what comes too late among the first max_count mails of the queue that are due, and erases its codes. Returns how many.';
+
 create or replace function otp.claim_mail(max_count integer)
 returns table (id uuid, lease uuid, recipient text, locale text, sealed bytea, mail_key smallint,
-               created_ms bigint, expires_ms bigint, attempts integer, lease_ms integer)
+               created_ms bigint, expires_ms bigint, attempts integer, lease_ms integer, doubts integer)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -30,21 +72,7 @@ begin
                              order by m.next_attempt_at
                              limit max_count) head
                 where head.give_up_at <= moment) then
-        with head as materialized (
-            select m.id, m.give_up_at from otp.mail m
-             where m.state = 'queued' and m.next_attempt_at <= moment
-             order by m.next_attempt_at
-             limit 1000
-        ), late as materialized (
-            select m.id from head join otp.mail m on m.id = any (array[head.id])
-             where head.give_up_at <= moment and m.next_attempt_at <= moment
-               and (m.state = 'queued') is true -- said so that the queue's index does not offer itself
-               for update of m skip locked
-        )
-        update otp.mail m
-           set state = 'expired', sealed = null, lease = null
-          from late
-         where m.id = any (array[late.id]);
+        perform otp.expire_mail(1000);
     end if;
 
     return query
@@ -66,7 +94,8 @@ begin
               (extract(epoch from c.created_at) * 1000)::bigint,
               (extract(epoch from c.expires_at) * 1000)::bigint,
               m.attempts::integer,
-              (extract(epoch from m.next_attempt_at - moment) * 1000)::integer;
+              (extract(epoch from m.next_attempt_at - moment) * 1000)::integer,
+              m.doubts::integer;
 end
 $$;
 
@@ -78,7 +107,9 @@ create or replace function otp.settle_mail(
     leases        uuid[],
     outcomes      text[],
     replies       text[],
-    retry_seconds integer[])
+    retry_seconds integer[],
+    ages_ms       integer[],
+    doubts        integer[])
 returns table (ord integer, settled boolean)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -92,21 +123,25 @@ declare
     moment constant timestamptz := clock_timestamp();
 begin
     if (cardinality(leases) = cardinality(ids) and cardinality(outcomes) = cardinality(ids)
-        and cardinality(replies) = cardinality(ids) and cardinality(retry_seconds) = cardinality(ids)) is not true
-       or exists (select from unnest(ids, leases, outcomes, retry_seconds) as t (id, lease, outcome, retry_seconds)
+        and cardinality(replies) = cardinality(ids) and cardinality(retry_seconds) = cardinality(ids)
+        and cardinality(ages_ms) = cardinality(ids) and cardinality(doubts) = cardinality(ids)) is not true
+       or exists (select from unnest(ids, leases, outcomes, retry_seconds, ages_ms, doubts)
+                             as t (id, lease, outcome, retry_seconds, age_ms, doubts)
                    where (t.id is not null and t.lease is not null and t.outcome in ('sent', 'retry', 'failed', 'release')
+                          and t.age_ms >= 0 and t.doubts >= 0
                           and case t.outcome when 'retry' then t.retry_seconds >= 0 else true end) is not true)
        or (select count(distinct id) from unnest(ids) id) < cardinality(ids) then
-        raise exception 'otp.settle_mail: arrays must be of one length, each mail there once, an outcome sent, retry (after some seconds), failed or release'
+        raise exception 'otp.settle_mail: arrays must be of one length, each mail there once, an outcome sent, retry (after some seconds), failed or release, ages and doubts not negative'
               using errcode = 'invalid_parameter_value';
     end if;
 
     return query
     with told as materialized (
-        select t.ord::integer as ord, t.id, t.lease, t.outcome, t.reply,
+        select t.ord::integer as ord, t.id, t.lease, t.outcome, t.reply, t.doubts,
+               moment - make_interval(secs => t.age_ms / 1000.0) as happened,
                moment + make_interval(secs => coalesce(t.retry_seconds, 0)) as again
-          from unnest(ids, leases, outcomes, replies, retry_seconds) with ordinality
-               as t (id, lease, outcome, reply, retry_seconds, ord)
+          from unnest(ids, leases, outcomes, replies, retry_seconds, ages_ms, doubts) with ordinality
+               as t (id, lease, outcome, reply, retry_seconds, age_ms, doubts, ord)
          order by t.id
     ), done as (
         update otp.mail m
@@ -114,14 +149,16 @@ begin
                                       when 'failed' then 'failed'
                                       else 'queued' end::otp.mail_state,
                sealed = case when t.outcome in ('retry', 'release') then m.sealed end,
-               sent_at = case when t.outcome = 'sent' then moment end,
+               sent_at = case when t.outcome = 'sent' then t.happened end,
+               doubts = t.doubts,
                last_reply = coalesce(t.reply, m.last_reply),
                attempts = m.attempts - case when t.outcome = 'release' then 1 else 0 end,
                lease = null,
-               -- The last try comes no later than a minute before giving up, if there is time for it.
+               -- The last try comes no later than a minute before giving up, if there is time for it. What is given up then
+               -- leaves the queue at that moment.
                next_attempt_at = case when moment < m.give_up_at - interval '1 minute'
                                       then least(t.again, m.give_up_at - interval '1 minute')
-                                      else t.again end
+                                      else least(t.again, m.give_up_at) end
           from told t
          where m.id = any (array[t.id]) and m.lease = t.lease -- only a queued mail has one
         returning t.ord
@@ -131,4 +168,4 @@ end
 $$;
 
 comment on function otp.settle_mail is
-'Records what became of claimed mails, one element each: sent, failed (for good), retry (after retry_seconds) or release (not tried). A mail whose lease has passed to another claim is left alone (settled = false).';
+'Records what became of claimed mails, one element each: sent, failed (for good), retry (after retry_seconds) or release (not tried); how many milliseconds ago; and how many doubts there are now. A mail whose lease has passed to another claim is left alone (settled = false).';

@@ -43,6 +43,7 @@ create table otp.mail (
     locale          text,
     state           otp.mail_state not null default 'queued',
     attempts        smallint       not null default 0,
+    doubts          smallint       not null default 0,
     next_attempt_at timestamptz    not null,
     give_up_at      timestamptz    not null,
     lease           uuid,
@@ -65,6 +66,7 @@ comment on column otp.mail.mail_key is 'Number of the worker''s key that sealed 
 comment on column otp.mail.locale is 'Language asked for; null: the default.';
 comment on column otp.mail.state is 'What became of it.';
 comment on column otp.mail.attempts is 'How often a worker took it up.';
+comment on column otp.mail.doubts is 'How many attempts left in doubt whether it was taken, or could ever be: it fails when there were some.';
 comment on column otp.mail.next_attempt_at is 'Queued: not before this moment. Under a lease: when the lease ends.';
 comment on column otp.mail.give_up_at is 'From this moment too little of the code''s life is left for sending it.';
 comment on column otp.mail.lease is 'The claim that works on it; a result under any other lease is ignored.';

@@ -127,6 +127,7 @@ static void take_outcome(struct outbox_mail *mail, struct smtp_mail *job)
 		return;
 	/* Relays may quote what they refuse. */
 	mail->reply = job->reply;
+	mail->finished_ms = job->finished_ms;
 	smtp_reply_mask(&mail->reply, mail->code);
 	if (mail->outcome == OUTBOX_RETRY)
 		mail->retry_seconds = deliver_backoff_seconds(mail->attempts, process_uniform);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "db/db_wait.h"
 #include "otp/seal.h"
@@ -23,17 +24,18 @@ struct outbox {
 enum { EXCHANGE, SETTLE };
 
 /* Columns of EXCHANGE. */
-enum { LOST, ID, LEASE, RECIPIENT, LOCALE, SEALED, MAIL_KEY, CREATED_MS, EXPIRES_MS, ATTEMPTS, LEASE_MS };
+enum { LOST, ID, LEASE, RECIPIENT, LOCALE, SEALED, MAIL_KEY, CREATED_MS, EXPIRES_MS, ATTEMPTS, LEASE_MS, DOUBTS };
 
 static const struct db_statement statements[] = {
     /* What is claimed hangs on what was settled: mails that are released are due again for the claim. */
     [EXCHANGE] =
 	{"exchange_mail",
 	 "select lost, id, lease, recipient, locale, sealed, mail_key::integer, created_ms, expires_ms, attempts, "
-	 "lease_ms"
-	 " from (select count(*)::integer as lost from otp.settle_mail($1, $2, $3, $4, $5) where not settled) s"
-	 " left join lateral otp.claim_mail(case when lost >= 0 then $6::integer end) on true"},
-    [SETTLE] = {"settle_mail", "select count(*)::integer from otp.settle_mail($1, $2, $3, $4, $5) where not settled"},
+	 "lease_ms, doubts"
+	 " from (select count(*)::integer as lost from otp.settle_mail($1, $2, $3, $4, $5, $6, $7) where not settled) s"
+	 " left join lateral otp.claim_mail(case when lost >= 0 then $8::integer end) on true"},
+    [SETTLE] = {"settle_mail",
+		"select count(*)::integer from otp.settle_mail($1, $2, $3, $4, $5, $6, $7) where not settled"},
     {NULL, NULL},
 };
 
@@ -165,6 +167,7 @@ static enum result read_mail(struct outbox *outbox, const struct pg_result *rows
 	    db_get_bigint(rows, row, EXPIRES_MS, &mail->expires_ms) != RESULT_OK ||
 	    db_get_int(rows, row, ATTEMPTS, &attempts) != RESULT_OK ||
 	    db_get_int(rows, row, LEASE_MS, &mail->lease_ms) != RESULT_OK ||
+	    db_get_int(rows, row, DOUBTS, &mail->doubts) != RESULT_OK ||
 	    db_get_int(rows, row, MAIL_KEY, &key) != RESULT_OK)
 		return RESULT_FAULT;
 	mail->attempts = attempts;
@@ -174,9 +177,18 @@ static enum result read_mail(struct outbox *outbox, const struct pg_result *rows
 
 /* --- Settlements --- */
 
+/* For how long the outcome has been known. */
+static int32_t age_of(const struct outbox_mail *mail, int64_t now_ms)
+{
+	int64_t age_ms = mail->finished_ms == 0 ? 0 : now_ms - mail->finished_ms;
+
+	return age_ms < 0 ? 0 : age_ms > INT32_MAX ? INT32_MAX : (int32_t)age_ms;
+}
+
 static void encode_settlement(struct db_params *params, const struct outbox_batch *batch)
 {
 	const struct outbox_mail *mails = batch->mails;
+	int64_t now_ms = clock_wall_ms();
 
 	db_params_reset(params);
 	db_array_begin(params, DB_UUID);
@@ -198,6 +210,14 @@ static void encode_settlement(struct db_params *params, const struct outbox_batc
 	db_array_begin(params, DB_INT4);
 	for (size_t i = 0; i < batch->count; i++)
 		db_array_int(params, mails[i].retry_seconds);
+	db_array_end(params);
+	db_array_begin(params, DB_INT4);
+	for (size_t i = 0; i < batch->count; i++)
+		db_array_int(params, age_of(&mails[i], now_ms));
+	db_array_end(params);
+	db_array_begin(params, DB_INT4);
+	for (size_t i = 0; i < batch->count; i++)
+		db_array_int(params, mails[i].doubts);
 	db_array_end(params);
 }
 

@@ -34,12 +34,14 @@ struct outbox_mail {
 	int64_t expires_ms;
 	int attempts;     /* this one included */
 	int32_t lease_ms; /* nobody else gets it for so long; it ends before the code does */
+	int32_t doubts;   /* how many attempts left in doubt what became of it, or whether it can be delivered at all */
 	bool is_sendable;
 
 	/* To be filled in before it is settled; set already if not sendable. */
 	enum outbox_outcome outcome;
 	struct smtp_reply reply; /* text "": keeps the row's last one */
 	int retry_seconds;
+	int64_t finished_ms; /* since 1970: when the outcome was known; 0: now */
 };
 
 /* Mails that were claimed together. */

@@ -1,4 +1,4 @@
-/* sweep.c: the scheduled deletion of what has expired, in bounded batches: it mimics a TTL. */
+/* sweep.c: the scheduled deletion of what has expired, in bounded batches, and the end of mails that come too late. */
 #include "mail/sweep.h"
 
 #include <stdbool.h>
@@ -10,7 +10,8 @@
 #include "otp/token.h"
 
 #define CONNECT_MS 5000
-#define QUOTA_BLOCKS 256 /* of 8 KiB, per sweep */
+#define QUOTA_BLOCKS 256  /* of 8 KiB, per sweep */
+#define QUEUE_HEAD 100000 /* mails that are due, per sweep */
 
 struct sweep {
 	struct sweep_settings settings;
@@ -22,9 +23,10 @@ struct sweep {
 	long long quota_deleted;
 };
 
-enum { SWEEP, SWEEP_QUOTA };
+enum { EXPIRE, SWEEP, SWEEP_QUOTA };
 
 static const struct db_statement statements[] = {
+    [EXPIRE] = {"expire_mail", "select otp.expire_mail($1)"},
     [SWEEP] = {"sweep", "select deleted, last from otp.sweep($1, $2, $3)"},
     [SWEEP_QUOTA] = {"sweep_quota", "select deleted, next_block::integer from otp.sweep_quota($1::integer, $2)"},
     {NULL, NULL},
@@ -62,6 +64,20 @@ void sweep_begin(struct sweep *sweep)
 	memset(sweep->after, 0, sizeof(sweep->after));
 	sweep->deleted = 0;
 	sweep->quota_deleted = 0;
+}
+
+/* A claim does this as well, but there may be nobody who claims. */
+static enum result expire_mails(struct sweep *sweep)
+{
+	struct pg_result *rows = NULL;
+	enum result result;
+
+	db_params_reset(sweep->params);
+	db_add_int(sweep->params, QUEUE_HEAD);
+	result = db_call(sweep->db, EXPIRE, sweep->params, &rows);
+	if (result == RESULT_OK)
+		db_rows_free(rows);
+	return result;
 }
 
 /* The last id that was looked at; null: none is left. */
@@ -137,6 +153,8 @@ enum result sweep_go_on(struct sweep *sweep)
 		result = sweep_challenges(sweep, &has_ended);
 	if (result == RESULT_OK && !has_ended)
 		return RESULT_OK;
+	if (result == RESULT_OK)
+		result = expire_mails(sweep);
 	if (result == RESULT_OK)
 		result = sweep_quotas(sweep);
 	report(sweep, result);

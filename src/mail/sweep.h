@@ -1,4 +1,4 @@
-/* sweep.h: the scheduled deletion of what has expired, in bounded batches: it mimics a TTL. */
+/* sweep.h: the scheduled deletion of what has expired, in bounded batches, and the end of mails that come too late. */
 #ifndef OTP_SWEEP_H
 #define OTP_SWEEP_H
 

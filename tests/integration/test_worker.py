@@ -318,6 +318,31 @@ def test_mail_that_comes_too_late_expires(database):
     assert row["sealed"] is None and len(relay.seen) == 1
 
 
+def test_what_comes_too_late_expires_though_no_process_claims(database):
+    """The sweep sees to it while every delivery process waits for a relay."""
+    with Relay(only("DOT", HANG)) as relay, worker(database, relay, SWEEP_SECONDS=1):
+        queue(database, "jane@example.com")
+        wait_for(lambda: relay.seen)
+        [late] = queue(database, "joe@example.com")
+        database.query("update otp.mail set give_up_at = clock_timestamp() where id = %s", late)
+        assert wait_state(database, late, "expired", 5)["sealed"] is None
+        assert len(relay.seen) == 1
+
+
+def test_sent_at_is_when_the_relay_took_it(database):
+    """Not when the session was over and settled."""
+    def script(connection, verb, value):
+        if verb == "DOT" and len(relay.seen) == 2:
+            wait_for(lambda: time.time() > relay.mails[0].when + 2)
+        return None
+
+    with Relay(script) as relay, worker(database, relay):
+        ids = queue(database, "jane@example.com", count=2)
+        rows = [wait_state(database, row_id, "sent") for row_id in ids]
+        sent = sorted(row["sent_at"].timestamp() for row in rows)
+        assert abs(sent[0] - relay.mails[0].when) < 0.5 and sent[1] - sent[0] > 1.5
+
+
 # --- Processes ---
 
 @pytest.mark.parametrize("moment", ["DOT", "QUIT"])

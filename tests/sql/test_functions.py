@@ -50,11 +50,11 @@ class Caller:
     def claim(self, count=10):
         return self.working.execute("select * from otp.claim_mail(%s)", (count,)).fetchall()
 
-    def settle(self, jobs, outcome, reply="250 OK", retry=None):
+    def settle(self, jobs, outcome, reply="250 OK", retry=None, age_ms=0, doubts=0):
         return [row[1] for row in self.working.execute(
-            "select * from otp.settle_mail(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::int[]) order by ord",
+            "select * from otp.settle_mail(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::int[], %s::int[], %s::int[]) order by ord",
             ([j[0] for j in jobs], [j[1] for j in jobs], [outcome] * len(jobs), [reply] * len(jobs),
-             [retry] * len(jobs))).fetchall()]
+             [retry] * len(jobs), [age_ms] * len(jobs), [doubts] * len(jobs))).fetchall()]
 
     def sweep(self, retention=0, count=1000):
         """Deletes until the end; -> the sizes of the steps"""
@@ -337,6 +337,43 @@ def test_b1_settled_mails_lose_their_code(call, database, outcome, state, erased
         assert 6 <= database.query("select extract(epoch from next_attempt_at - clock_timestamp())::float from otp.mail")[0][0] <= 7
 
 
+def test_sent_at_is_when_the_relay_took_it(call, database):
+    """Not when it was settled, which may be much later."""
+    call.generate([address_of()])
+    call.settle(call.claim(), "sent", age_ms=30500)
+    assert 30 <= database.query("select extract(epoch from clock_timestamp() - sent_at)::float from otp.mail")[0][0] < 32
+
+
+def test_doubts_are_kept(call):
+    """What a worker noted of a mail, the next one gets with it."""
+    call.generate([address_of()])
+    job = call.claim()
+    assert job[0][10] == 0
+    call.settle(job, "retry", retry=0, doubts=2)
+    assert call.claim()[0][10] == 2
+
+
+@pytest.mark.parametrize("retry", [0, 60, 3600])
+def test_what_is_given_up_leaves_the_queue_in_time(call, database, retry):
+    """A retry that would come after give_up_at falls due then, and no worker need claim: the sweep expires it."""
+    call.generate([address_of()])
+    call.settle(call.claim(), "retry", "450 later", 0)
+    jobs = call.claim()
+    database.query("update otp.mail set give_up_at = clock_timestamp() + interval '0.1 s'")
+    call.settle(jobs, "retry", "450 later", retry)
+    wait_for(lambda: call.working.execute("select otp.expire_mail(10)").fetchone() == (1,), 2)
+    assert database.query("select state::text, sealed is null, last_reply from otp.mail") == [("expired", True, "450 later")]
+
+
+def test_only_what_is_late_expires(call, database):
+    """Neither what is in time nor what is under a lease."""
+    call.generate([address_of()])
+    assert call.working.execute("select otp.expire_mail(10)").fetchone() == (0,)
+    call.claim()
+    database.query("update otp.mail set give_up_at = clock_timestamp()")
+    assert call.working.execute("select otp.expire_mail(10)").fetchone() == (0,)
+
+
 def test_settle_refuses_other_outcomes(call):
     call.generate([address_of()])
     with pytest.raises(psycopg.Error):
@@ -616,7 +653,9 @@ CALLS = {
     "generate": ("otp_generate", ONE),
     "validate": ("otp_validate", ("array[gen_random_uuid()]", "array['x'::bytea]", "2::smallint", "array['x'::bytea]", "1::smallint")),
     "claim_mail": ("otp_worker", ("10",)),
-    "settle_mail": ("otp_worker", ("array[gen_random_uuid()]", "array[gen_random_uuid()]", "array['retry']", "array['x']", "array[7]")),
+    "settle_mail": ("otp_worker", ("array[gen_random_uuid()]", "array[gen_random_uuid()]", "array['retry']", "array['x']", "array[7]",
+                                   "array[0]", "array[0]")),
+    "expire_mail": ("otp_worker", ("10",)),
     "sweep": ("otp_worker", ("null", "0", "10")),
     "sweep_quota": ("otp_worker", ("0", "10")),
     "forget": ("otp_admin", ("'a@b.example'",)),
@@ -638,8 +677,10 @@ WRONG = [
     *[("settle_mail", {place: value}) for place, value in [
         (0, "null"), (0, "'{}'"), (0, UUIDS), (0, "array[null]::uuid[]"), (1, "null"), (1, "'{}'"), (1, UUIDS), (1, "array[null]::uuid[]"),
         (2, "null"), (2, "'{}'"), (2, "array['lost']"), (2, "array[null]::text[]"), (2, TWO), (3, "null"), (3, "'{}'"), (3, TWO), (4, "null"), (4, "'{}'"),
-        (4, "array[-1]"), (4, "array[null]::int[]"), (4, "array[1, 2]")]],
-    ("settle_mail", {0: SAME, 1: UUIDS, 2: "array['sent', 'sent']", 3: TWO, 4: "array[0, 0]"}),
+        (4, "array[-1]"), (4, "array[null]::int[]"), (4, "array[1, 2]"), *[(place, value) for place in (5, 6) for value in
+                                                                          ("null", "'{}'", "array[-1]", "array[null]::int[]", "array[1, 2]")]]],
+    ("settle_mail", {0: SAME, 1: UUIDS, 2: "array['sent', 'sent']", 3: TWO, 4: "array[0, 0]", 5: "array[0, 0]", 6: "array[0, 0]"}),
+    *[("expire_mail", {0: value}) for value in ("null", "0", "-1")],
     *[("sweep", {place: value}) for place, value in [(1, "null"), (1, "-1"), (2, "null"), (2, "0"), (2, "-1")]],
     *[("sweep_quota", {place: value}) for place, value in [(0, "null"), (0, "-1"), (1, "null"), (1, "0"), (1, "-1")]],
     *[(name, {0: value}) for name in ("forget", "unlock") for value in ("null", "''", "'no address'", "'@'")],

@@ -7,7 +7,7 @@ ROLES = ["otp_generate", "otp_validate", "otp_worker", "otp_admin"]
 FUNCTIONS = {
     "otp_generate": {"otp.generate", "otp.schema_version"},
     "otp_validate": {"otp.validate", "otp.schema_version"},
-    "otp_worker": {"otp.schema_version", "otp.claim_mail", "otp.settle_mail", "otp.sweep", "otp.sweep_quota"},
+    "otp_worker": {"otp.schema_version", "otp.claim_mail", "otp.settle_mail", "otp.expire_mail", "otp.sweep", "otp.sweep_quota"},
     "otp_admin": {"otp.forget", "otp.unlock", "otp.end_live", "otp.id_at", "otp.schema_version"},
 }
 VIEWS = {"otp_generate": set(), "otp_validate": set(), "otp_worker": set(),
