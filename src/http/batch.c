@@ -61,14 +61,6 @@ static void queue_append(struct batch *batch, struct batch_item *item)
 	batch->tail = item;
 }
 
-static void queue_prepend(struct batch *batch, struct batch_item *item)
-{
-	item->next = batch->head;
-	if (batch->head == NULL)
-		batch->tail = item;
-	batch->head = item;
-}
-
 /* In order of arrival: behind those that waited longer, so that the head is the oldest and the first to be overdue. */
 static void queue_insert(struct batch *batch, struct batch_item *item)
 {
@@ -161,7 +153,7 @@ struct batch_item *batch_take_follower(struct batch *batch, struct batch_item *i
 void batch_retry_alone(struct batch *batch, struct batch_item *item)
 {
 	item->alone = true;
-	queue_prepend(batch, item);
+	queue_insert(batch, item);
 }
 
 struct batch_item *batch_take_overdue(struct batch *batch, uint64_t before_ms)

@@ -42,7 +42,7 @@ void batch_finish(struct batch *batch, struct batch_item *item);
    everybody who had asked by then. */
 struct batch_item *batch_take_follower(struct batch *batch, struct batch_item *item);
 
-/* Puts an item that is under way back at the head of the queue, to go alone. */
+/* Puts an item that is under way back into the queue, by its arrival, to go alone. */
 void batch_retry_alone(struct batch *batch, struct batch_item *item);
 
 /* Takes out a queued item (never one under way) that arrived before before_ms, oldest first; NULL: none is left. */

@@ -6,9 +6,9 @@
 
 #include "base/utf8.h"
 
-/* The name in front of "<...>": as it is, or, if it is a quoted string, what that says. Spaces around it go. False: it
-   is too long. */
-static bool read_name(char name[static SENDER_NAME_MAX + 1], const char *text, size_t length)
+/* The name in front of "<...>": as it is, or, if it is a quoted string, what that says. Spaces around it go.
+   RESULT_LIMITED: it is too long. */
+static enum result read_name(char name[static SENDER_NAME_MAX + 1], const char *text, size_t length)
 {
 	size_t used = 0;
 	bool is_quoted;

@@ -210,6 +210,23 @@ static void an_heir_does_not_hide_who_waits_longer(void **state)
 	batch_free(batch);
 }
 
+static void who_retries_does_not_hide_who_waits_longer(void **state)
+{
+	(void)state;
+	struct batch *batch = batch_new(8);
+	struct batch_item items[] = {make_item(1, 1), make_item(2, 5), make_item(1, 2)}, *taken[8];
+	add(batch, items, 2);
+	assert_int_equal(batch_take(batch, taken, 8), 2);
+	add(batch, &items[2], 1);
+	batch_finish(batch, &items[0]);
+	batch_retry_alone(batch, &items[1]);
+	assert_true(batch_oldest_ms(batch) == 2);
+	assert_ptr_equal(batch_take_overdue(batch, 3), &items[2]);
+	assert_int_equal(batch_take(batch, taken, 8), 1);
+	assert_ptr_equal(taken[0], &items[1]);
+	batch_free(batch);
+}
+
 /* --- The rules of batch.h under random work --- */
 
 enum where { OUT, INSIDE, UNDER_WAY };
@@ -391,6 +408,7 @@ int main(void)
 	    cmocka_unit_test(alone_never_joins_a_batch_that_has_begun),
 	    cmocka_unit_test(followers_are_taken_out_in_order),
 	    cmocka_unit_test(the_overdue_leave_oldest_first_but_not_those_under_way),
+	    cmocka_unit_test(who_retries_does_not_hide_who_waits_longer),
 	    cmocka_unit_test(an_heir_does_not_hide_who_waits_longer),
 	    cmocka_unit_test(any_order_of_calls_keeps_the_rules),
 	};

@@ -408,6 +408,13 @@ static void senders_are_checked(void **state)
 		assert_non_null(strstr(output, "otp-worker: EMAIL_FROM="));
 		assert_ptr_equal(strchr(output, '\n'), output + strlen(output) - 1);
 	}
+	char text[256];
+	(void)snprintf(text, sizeof(text), "%0201d <a@b.example>", 0);
+	(void)setenv("EMAIL_FROM", text, 1);
+	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_INVALID);
+	assert_non_null(strstr(output, ": the name must be at most 200 bytes long\n"));
+	(void)setenv("EMAIL_FROM", text + 1, 1);
+	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
 }
 
 static void control_bytes_and_long_texts_are_refused(void **state)
