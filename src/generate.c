@@ -157,7 +157,7 @@ static enum result open_generate(struct generate *generate, const struct setting
 	return generate->retry_after != NULL ? RESULT_OK : RESULT_FAULT;
 }
 
-static int run(void *context, const struct settings *settings, const struct keys *keys)
+static int run(void *context, struct program_given *given)
 {
 	struct generate *generate = context;
 	const struct responder responder = {
@@ -174,8 +174,8 @@ static int run(void *context, const struct settings *settings, const struct keys
 	};
 	int status = EXIT_FAILURE;
 
-	if (open_generate(generate, settings, keys) == RESULT_OK)
-		status = responder_run(&responder, settings);
+	if (open_generate(generate, given->settings, given->keys) == RESULT_OK)
+		status = responder_run(&responder, given->settings);
 	free(generate->retry_after);
 	sealer_wipe(&generate->sealer);
 	return status;

@@ -37,7 +37,7 @@ struct key_folders {
 /* folder and file may be NULL. */
 static enum result fail(const struct key_folders *folders, const char *folder, const char *file, const char *why)
 {
-	char place[4200];
+	char place[COMPLAINT_PLACE_BYTES];
 
 	(void)snprintf(place, sizeof(place), "%s%s%s%s%s", folders->path, folder != NULL ? "/" : "",
 		       folder != NULL ? folder : "", file != NULL ? "/" : "", file != NULL ? file : "");

@@ -3,15 +3,29 @@
 
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/complaint.h"
+#include "base/jsondoc.h"
 #include "base/log.h"
 #include "base/process.h"
 #include "db/db_target.h"
 
 #define EXIT_USAGE 2
 
-/* Everything that can be wrong before the first side effect: what --check does. */
-static bool is_sound(const struct program_parts *parts, struct settings *settings, struct keys *keys)
+/* The database's address, keys, applications, and what the program itself has to check. */
+static bool is_sound(const struct program_parts *parts, struct program_given *given, struct keys *keys, bool is_check)
+{
+	uint64_t today_ms = is_check ? (uint64_t)clock_wall_ms() : 0;
+
+	jsondoc_start();
+	return db_target_check(given->settings->database_url) == RESULT_OK &&
+	       keys_load(keys, parts->program, given->settings->key_dir) == RESULT_OK &&
+	       applications_load(&given->applications, given->settings, today_ms) == RESULT_OK &&
+	       (parts->prepare == NULL || parts->prepare(parts->context, given));
+}
+
+/* The process, its log and its settings. */
+static bool start(const struct program_parts *parts, struct settings *settings)
 {
 	const char *name = program_name(parts->program);
 
@@ -22,15 +36,14 @@ static bool is_sound(const struct program_parts *parts, struct settings *setting
 	    settings_read(settings, parts->program) != RESULT_OK)
 		return false;
 	log_start(name, settings->log_level);
-	return db_target_check(settings->database_url) == RESULT_OK &&
-	       keys_load(keys, parts->program, settings->key_dir) == RESULT_OK &&
-	       (parts->prepare == NULL || parts->prepare(parts->context, settings, keys));
+	return true;
 }
 
 int program_main(const struct program_parts *parts, int argc, char **argv)
 {
 	static struct settings settings;
 	static struct keys keys;
+	struct program_given given = {.settings = &settings, .keys = &keys};
 	enum config_action action = settings_arguments(parts->program, argc, argv);
 	int status = EXIT_USAGE;
 
@@ -38,10 +51,12 @@ int program_main(const struct program_parts *parts, int argc, char **argv)
 		return EXIT_SUCCESS;
 	if (action == CONFIG_EXIT_USAGE)
 		return EXIT_USAGE;
-	if (is_sound(parts, &settings, &keys)) {
+	/* Everything that can be wrong before the first side effect: what --check does. */
+	if (start(parts, &settings) && is_sound(parts, &given, &keys, action == CONFIG_CHECK)) {
 		complaint_to_log();
-		status = action == CONFIG_CHECK ? EXIT_SUCCESS : parts->run(parts->context, &settings, &keys);
+		status = action == CONFIG_CHECK ? EXIT_SUCCESS : parts->run(parts->context, &given);
 	}
+	applications_free(given.applications);
 	keys_wipe(&keys);
 	return status;
 }

@@ -4,8 +4,16 @@
 
 #include <stdbool.h>
 
+#include "otp/applications.h"
 #include "otp/keys.h"
 #include "otp/settings.h"
+
+/* What the environment and the files that it names say, checked. */
+struct program_given {
+	const struct settings *settings;
+	const struct keys *keys;
+	struct applications *applications; /* for applications_reload, if the program does */
+};
 
 /* What makes a program the one it is. context comes first in its calls. */
 struct program_parts {
@@ -13,15 +21,15 @@ struct program_parts {
 	void *context;
 
 	/* Looks at all else that can be wrong before the first side effect, and complains of it; NULL: nothing. */
-	bool (*prepare)(void *context, const struct settings *settings, const struct keys *keys);
+	bool (*prepare)(void *context, struct program_given *given);
 
 	/* Works until it is told to stop; returns the exit status. */
-	int (*run)(void *context, const struct settings *settings, const struct keys *keys);
+	int (*run)(void *context, struct program_given *given);
 };
 
-/* In order: arguments, the process itself, settings, log, database's address, keys, prepare; then, unless --check was
-   asked for, run. Wipes the keys. Returns the exit status: 2 if something is wrong that a person can mend, which was
-   complained of. */
+/* In order: arguments, the process itself, settings, log, database's address, keys, applications, prepare; then, unless
+   --check was asked for, run. Wipes the keys. Returns the exit status: 2 if something is wrong that a person can mend,
+   which was complained of. */
 int program_main(const struct program_parts *parts, int argc, char **argv);
 
 #endif

@@ -118,7 +118,7 @@ static const struct db_statement statements[] = {
     [PUMP_NOTIFY] = {NULL, NULL},
 };
 
-static int run(void *context, const struct settings *settings, const struct keys *keys)
+static int run(void *context, struct program_given *given)
 {
 	struct validate *validate = context;
 	const struct responder responder = {
@@ -135,10 +135,10 @@ static int run(void *context, const struct settings *settings, const struct keys
 	};
 	int status = EXIT_FAILURE;
 
-	validate->pepper = &keys->pepper;
-	validate->answers = calloc((size_t)settings->batch_max, sizeof(validate->answers[0]));
+	validate->pepper = &given->keys->pepper;
+	validate->answers = calloc((size_t)given->settings->batch_max, sizeof(validate->answers[0]));
 	if (validate->answers != NULL)
-		status = responder_run(&responder, settings);
+		status = responder_run(&responder, given->settings);
 	free(validate->answers);
 	return status;
 }

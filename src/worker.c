@@ -47,8 +47,9 @@ struct worker {
 /* --- Start --- */
 
 /* Templates, relays, password: all that --check looks at beyond the common start. */
-static bool prepare(void *context, const struct settings *settings, const struct keys *keys)
+static bool prepare(void *context, struct program_given *given)
 {
+	const struct settings *settings = given->settings;
 	struct worker *worker = context;
 	const struct message_settings message = {.app_name = settings->app_name,
 						 .subject = settings->email_subject,
@@ -58,7 +59,7 @@ static bool prepare(void *context, const struct settings *settings, const struct
 
 	worker->settings = settings;
 	deliver->settings = settings;
-	deliver->keys = &keys->mail_open;
+	deliver->keys = &given->keys->mail_open;
 	return message_composer_new(&deliver->composer, &message) == RESULT_OK &&
 	       smtp_send_new(&deliver->smtp, settings) == RESULT_OK;
 }
@@ -214,12 +215,12 @@ static bool open_worker(struct worker *worker)
 	return worker->sweep != NULL;
 }
 
-static int run(void *context, const struct settings *settings, const struct keys *keys)
+static int run(void *context, struct program_given *given)
 {
+	const struct settings *settings = given->settings;
 	struct worker *worker = context;
 	bool is_open = open_worker(worker);
 
-	(void)keys;
 	if (is_open)
 		log_event(LOG_INFO, "started", LOG_NUMBER("sessions", settings->worker_sessions));
 	else

@@ -31,7 +31,7 @@ static void make_printable(char *text)
 
 void complain(const char *place, const char *fix, ...)
 {
-	char shown[4200]; /* a path of the longest kind, and more */
+	char shown[COMPLAINT_PLACE_BYTES];
 	char text[1024];
 	va_list arguments;
 

@@ -9,6 +9,8 @@ void complaint_start(const char *program);
 /* From now on every complaint is an event "configuration_refused" in the log: the program runs. */
 void complaint_to_log(void);
 
+#define COMPLAINT_PLACE_BYTES 4200U /* a path of the longest kind, and more */
+
 /* place: what is wrong, such as "EMAIL_FROM=nobody" or "/etc/otpd/templates/en/mail.txt:3"; untrusted bytes are shown
    as
    '?'. fix: why, and what to do. Neither may hold a secret. */

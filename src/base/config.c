@@ -27,7 +27,7 @@ void config_refuse(struct config_reading *reading, const struct config_setting *
 {
 	bool is_shown = value[0] != '\0' && setting->read != config_secret;
 	bool is_long = strlen(value) > SHOWN_BYTES;
-	char place[SHOWN_BYTES + 64];
+	char place[COMPLAINT_PLACE_BYTES];
 	char text[512];
 	va_list arguments;
 
@@ -115,6 +115,19 @@ enum result config_read(const struct config_program *program, void *config)
 			read_setting(&reading, &program->settings[i], config);
 	if (program->check != NULL && !reading.is_wrong)
 		program->check(&reading, program, config);
+	return reading.is_wrong ? RESULT_INVALID : RESULT_OK;
+}
+
+enum result config_read_value(const struct config_setting *setting, const char *name, const char *value, void *place)
+{
+	struct config_reading reading = {.is_wrong = false};
+	struct config_setting renamed = *setting;
+
+	renamed.name = name;
+	if (value[0] == '\0' && setting->min > 0)
+		config_refuse(&reading, &renamed, value, "must not be empty");
+	else
+		setting->read(&reading, &renamed, value, place);
 	return reading.is_wrong ? RESULT_INVALID : RESULT_OK;
 }
 

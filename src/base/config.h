@@ -56,6 +56,11 @@ const struct config_setting *config_find(const struct config_program *program, c
    point into the environment or to defaults. On RESULT_INVALID every wrong setting was complained of, with the fix. */
 OTP_MUST_CHECK enum result config_read(const struct config_program *program, void *config);
 
+/* Reads a value that is written elsewhere, in a file, but follows the setting's rule; it may be empty if the setting's
+   min is 0. name: its place for the complaint. */
+OTP_MUST_CHECK enum result config_read_value(const struct config_setting *setting, const char *name, const char *value,
+					     void *place);
+
 /* What the command line asks for. */
 enum config_action {
 	CONFIG_RUN,

@@ -107,9 +107,9 @@ void jsondoc_members(const struct json_t *object, void (*visit)(void *, const ch
 		visit(context, json_object_iter_key(at), json_object_iter_value(at));
 }
 
-size_t jsondoc_count(const struct json_t *array)
+size_t jsondoc_count(const struct json_t *container)
 {
-	return json_array_size(array);
+	return json_is_object(container) ? json_object_size(container) : json_array_size(container);
 }
 
 const struct json_t *jsondoc_element(const struct json_t *array, size_t i)

@@ -35,7 +35,7 @@ const char *jsondoc_text(const struct json_t *object, const char *name, size_t *
 void jsondoc_members(const struct json_t *object, void (*visit)(void *, const char *, const struct json_t *),
 		     void *context);
 
-size_t jsondoc_count(const struct json_t *array);
+size_t jsondoc_count(const struct json_t *container); /* members of an object, elements of an array */
 const struct json_t *jsondoc_element(const struct json_t *array, size_t i);
 
 const char *jsondoc_string(const struct json_t *string); /* NULL if it is none */

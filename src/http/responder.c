@@ -247,7 +247,6 @@ static bool open_server(struct server *server)
 
 	if (!open_pump(server))
 		return false;
-	jsondoc_start();
 	/* Before the socket is taken over from a predecessor, who can still serve. */
 	pump_connect(server->pump, START_MS);
 	if (listener_open(server->settings->listen, &listener) != RESULT_OK)

@@ -3,14 +3,13 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <unistd.h>
 
 #include "base/complaint.h"
+#include "base/file.h"
 #include "base/utf8.h"
 
 #define PIECES_MAX 64U
@@ -166,36 +165,6 @@ static size_t unify_line_ends(char *text, size_t length)
 	return kept;
 }
 
-/* The whole file, NUL-terminated, or NULL with errno set (EFBIG: too large). */
-static char *read_file(const char *path, size_t *length)
-{
-	char *text = malloc(TEMPLATE_FILE_MAX + 2);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	size_t got = 0;
-	ssize_t n = -1;
-	int error;
-
-	if (text == NULL || fd < 0)
-		goto out;
-	while (got <= TEMPLATE_FILE_MAX && (n = read(fd, text + got, TEMPLATE_FILE_MAX + 1 - got)) > 0)
-		got += (size_t)n;
-	if (n >= 0 && got > TEMPLATE_FILE_MAX) {
-		errno = EFBIG;
-		n = -1;
-	}
-out:
-	error = errno;
-	if (fd >= 0)
-		close(fd);
-	if (n < 0) {
-		free(text);
-		errno = error;
-		return NULL;
-	}
-	*length = unify_line_ends(text, got);
-	return text;
-}
-
 /* Loads dir/locale/name. optional: an absent file is RESULT_OK with *template NULL. */
 static enum result load_file(struct template **template, const char *dir, const char *locale, const char *name,
 			     bool optional)
@@ -211,13 +180,14 @@ static enum result load_file(struct template **template, const char *dir, const 
 		refuse(dir, 0, "path too long");
 		return RESULT_INVALID;
 	}
-	source = read_file(path, &length);
+	source = file_read(path, TEMPLATE_FILE_MAX, &length);
 	if (source == NULL) {
 		if (optional && errno == ENOENT)
 			return RESULT_OK;
 		refuse(path, 0, strerror(errno));
 		return RESULT_INVALID;
 	}
+	length = unify_line_ends(source, length);
 	if (subject && length > 0 && source[length - 1] == '\n')
 		source[--length] = '\0';
 	*template = parse(path, source, length, !subject, allowed, subject ? 0 : BIT(TEMPLATE_CODE));

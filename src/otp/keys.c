@@ -87,7 +87,7 @@ static struct key_ring *ring_of(struct keys *keys, enum key_kind kind)
 /* name "": the folder itself. */
 static void refuse(const char *folder, const char *name, const char *reason)
 {
-	char place[4200];
+	char place[COMPLAINT_PLACE_BYTES];
 
 	(void)snprintf(place, sizeof(place), "%s%s%s", folder, name[0] != '\0' ? "/" : "", name);
 	complain(place, "%s", reason);

@@ -43,10 +43,23 @@ static void read_sender(struct config_reading *reading, const struct config_sett
 {
 	const char *reason = NULL;
 
-	if (strlen(value) > (size_t)setting->max)
+	if (value[0] == '\0')
+		*(struct sender *)place = (struct sender){.address = ""};
+	else if (strlen(value) > (size_t)setting->max)
 		config_refuse(reading, setting, value, "must be at most %ld bytes long", setting->max);
 	else if (sender_parse(place, value, &reason) != RESULT_OK)
 		config_refuse(reading, setting, value, "%s", reason);
+}
+
+static void read_locale(struct config_reading *reading, const struct config_setting *setting, const char *value,
+			void *place)
+{
+	char locale[LOCALE_BYTES] = "";
+
+	if (value[0] != '\0' && locale_read(locale, value, strlen(value)) != RESULT_OK)
+		config_refuse(reading, setting, value, "must be the tag of a language, such as de or pt-BR");
+	else
+		memcpy(place, locale, sizeof(locale));
 }
 
 static void read_relays(struct config_reading *reading, const struct config_setting *setting, const char *value,
@@ -84,6 +97,8 @@ static const struct config_setting table[] = {
      "PostgreSQL connection string or URL, with the program's own role"},
     {"KEY_DIR", config_text, NULL, 1, 4000, G | V | W, AT(key_dir),
      "folder with the program's own keys, made by otp-keygen"},
+    {"APPLICATIONS", config_text, "", 0, 4000, G | V | W, AT(applications),
+     "file of the applications that use this service; empty: one, as described here"},
     {"LISTEN", config_text, "", 0, LISTEN_LENGTH, G | V, AT(listen),
      "path of the FastCGI socket; empty: a socket passed by systemd or as descriptor 0"},
     {"EXPIRE_MINUTES", config_number, "10", 1, 1440, G, AT(expire_minutes), "minutes that a code lives"},
@@ -94,6 +109,8 @@ static const struct config_setting table[] = {
     {"SENDS_PER_HOUR", config_number, "5", 0, 1000, G, AT(sends_per_hour),
      "mails to an address in an hour; 0: no limit"},
     {"SENDS_PER_DAY", config_number, "10", 0, 1000, G, AT(sends_per_day), "mails to an address in a day; 0: no limit"},
+    {"BUDGET_PER_HOUR", config_number, "1000", 0, 1000000, G, AT(budget_per_hour),
+     "mails in an hour that callers without a key cause; 0: no limit"},
     {"BATCH_MAX", config_number, "128", 1, 1024, G | V, AT(batch_max), "requests that go to the database together"},
     {"QUEUE_MAX", config_number, "2048", 1, 100000, G | V, AT(queue_max),
      "waiting requests beyond which the answer is 503"},
@@ -102,6 +119,9 @@ static const struct config_setting table[] = {
      "subject of the mail; {{app_name}} is replaced"},
     {"EMAIL_FROM", read_sender, NULL, 3, 320, W, AT(email_from),
      "sender of the mail: \"a@b.example\" or \"Name <a@b.example>\""},
+    {"EMAIL_REPLY_TO", read_sender, "", 0, 320, W, AT(email_reply_to),
+     "where answers to the mail go, as EMAIL_FROM; empty: to its sender"},
+    {"LOCALE", read_locale, "", 0, 35, W, AT(locale), "language of the mail where the call names none; empty: en"},
     {"TEMPLATE_DIR", config_text, OTP_TEMPLATE_DIR, 1, 4000, W, AT(template_dir),
      "folder with the mail texts, one folder per locale"},
     {"SMTP_RELAYS", read_relays, "localhost:25", 1, 2000, W, AT(smtp_relays),
@@ -194,6 +214,11 @@ enum result settings_read(struct settings *settings, enum program program)
 	if (result == RESULT_OK)
 		*settings = found;
 	return result;
+}
+
+enum result settings_read_value(const char *setting, const char *name, const char *value, void *place)
+{
+	return config_read_value(config_find(&worker, setting), name, value, place); /* all have the whole table */
 }
 
 enum config_action settings_arguments(enum program program, int argc, char **argv)

@@ -5,6 +5,7 @@
 #include "base/config.h"
 #include "base/endpoint.h"
 #include "base/log.h"
+#include "otp/locale.h"
 #include "otp/sender.h"
 
 enum program { PROGRAM_GENERATE = 1, PROGRAM_VALIDATE = 2, PROGRAM_WORKER = 4 };
@@ -31,7 +32,8 @@ struct settings_relays {
 struct settings {
 	const char *database_url; /* secret */
 	const char *key_dir;
-	const char *listen; /* path of the FastCGI socket, "" for fd 0 or LISTEN_FDS */
+	const char *applications; /* path, "" for none */
+	const char *listen;       /* path of the FastCGI socket, "" for fd 0 or LISTEN_FDS */
 	int batch_max;
 	int queue_max;
 	int expire_minutes;
@@ -40,9 +42,12 @@ struct settings {
 	int resend_seconds; /* 0: off, so for the next two */
 	int sends_per_hour;
 	int sends_per_day;
+	int budget_per_hour;
 	const char *app_name;
 	const char *email_subject; /* may hold {{app_name}} */
 	struct sender email_from;
+	struct sender email_reply_to; /* address "": none */
+	char locale[LOCALE_BYTES];    /* as locale_read writes it; "" for none */
 	const char *template_dir;
 	struct settings_relays smtp_relays;
 	enum smtp_security smtp_tls;
@@ -60,5 +65,8 @@ struct settings {
 /* As config_read and config_arguments. */
 OTP_MUST_CHECK enum result settings_read(struct settings *settings, enum program program);
 enum config_action settings_arguments(enum program program, int argc, char **argv);
+
+/* As config_read_value, by the rule of the setting of that name, of whatever program. */
+OTP_MUST_CHECK enum result settings_read_value(const char *setting, const char *name, const char *value, void *place);
 
 #endif

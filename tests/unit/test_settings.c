@@ -104,6 +104,8 @@ static void defaults_are_as_documented(void **state)
 	assert_int_equal(settings.resend_seconds, 60);
 	assert_int_equal(settings.sends_per_hour, 5);
 	assert_int_equal(settings.sends_per_day, 10);
+	assert_int_equal(settings.budget_per_hour, 1000);
+	assert_string_equal(settings.applications, "");
 	assert_int_equal(settings.batch_max, 128);
 	assert_int_equal(settings.queue_max, 2048);
 	assert_int_equal(settings.log_level, LOG_INFO);
@@ -113,6 +115,8 @@ static void defaults_are_as_documented(void **state)
 	assert_string_equal(settings.email_subject, "Your {{app_name}} code");
 	assert_string_equal(settings.email_from.address, "otp@example.com");
 	assert_string_equal(settings.email_from.name, "");
+	assert_string_equal(settings.email_reply_to.address, "");
+	assert_string_equal(settings.locale, "");
 	assert_string_equal(settings.template_dir, OTP_TEMPLATE_DIR);
 	assert_int_equal(settings.smtp_relays.count, 1);
 	assert_string_equal(settings.smtp_relays.relay[0].host, "localhost");
@@ -199,6 +203,7 @@ static void ranges_hold_at_both_ends(void **state)
 	    {"RESEND_SECONDS", PROGRAM_GENERATE, 0, 86400, offsetof(struct settings, resend_seconds)},
 	    {"SENDS_PER_HOUR", PROGRAM_GENERATE, 0, 1000, offsetof(struct settings, sends_per_hour)},
 	    {"SENDS_PER_DAY", PROGRAM_GENERATE, 0, 1000, offsetof(struct settings, sends_per_day)},
+	    {"BUDGET_PER_HOUR", PROGRAM_GENERATE, 0, 1000000, offsetof(struct settings, budget_per_hour)},
 	    {"BATCH_MAX", PROGRAM_VALIDATE, 1, 1024, offsetof(struct settings, batch_max)},
 	    {"QUEUE_MAX", PROGRAM_VALIDATE, 1, 100000, offsetof(struct settings, queue_max)},
 	    {"WORKER_SESSIONS", PROGRAM_WORKER, 1, 32, offsetof(struct settings, worker_sessions)},
@@ -417,6 +422,28 @@ static void senders_are_checked(void **state)
 	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
 }
 
+static void answers_go_to_the_sender_or_elsewhere(void **state)
+{
+	(void)state;
+	(void)setenv("EMAIL_REPLY_TO", "Help <help@b.example>", 1);
+	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
+	assert_string_equal(settings.email_reply_to.name, "Help");
+	assert_string_equal(settings.email_reply_to.address, "help@b.example");
+	assert_refused(PROGRAM_WORKER, "EMAIL_REPLY_TO", "help",
+		       "otp-worker: EMAIL_REPLY_TO=help: must be \"address\" or \"Name <address>\", such as \"Example "
+		       "<no-reply@example.com>\"\n");
+}
+
+static void the_locale_is_a_tag_in_one_spelling(void **state)
+{
+	(void)state;
+	(void)setenv("LOCALE", "pt_BR.UTF-8", 1);
+	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
+	assert_string_equal(settings.locale, "pt-BR");
+	assert_refused(PROGRAM_WORKER, "LOCALE", "de,en",
+		       "otp-worker: LOCALE=de,en: must be the tag of a language, such as de or pt-BR\n");
+}
+
 static void control_bytes_and_long_texts_are_refused(void **state)
 {
 	(void)state;
@@ -442,7 +469,8 @@ static void control_bytes_and_long_texts_are_refused(void **state)
 
 static void a10_no_text_ends_a_header_early(void **state)
 {
-	static const char *const names[] = {"APP_NAME", "EMAIL_SUBJECT", "TEMPLATE_DIR", "SMTP_USER", "EMAIL_FROM"};
+	static const char *const names[] = {"APP_NAME",  "EMAIL_SUBJECT", "TEMPLATE_DIR",
+					    "SMTP_USER", "EMAIL_FROM",    "EMAIL_REPLY_TO"};
 	static const char *const bad[] = {"a\r\nBcc: x@example.com",
 					  "a\nb",
 					  "a\rb",
@@ -538,6 +566,8 @@ int main(void)
 	    cmocka_unit_test_setup(no_more_than_sixteen_relays, minimal),
 	    cmocka_unit_test_setup(wrong_relays_are_refused, minimal),
 	    cmocka_unit_test_setup(senders_are_checked, minimal),
+	    cmocka_unit_test_setup(answers_go_to_the_sender_or_elsewhere, minimal),
+	    cmocka_unit_test_setup(the_locale_is_a_tag_in_one_spelling, minimal),
 	    cmocka_unit_test_setup(control_bytes_and_long_texts_are_refused, minimal),
 	    cmocka_unit_test_setup(a10_no_text_ends_a_header_early, minimal),
 	    cmocka_unit_test_setup(passwords_in_the_database_url_are_never_shown, minimal),
