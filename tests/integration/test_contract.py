@@ -149,7 +149,7 @@ def test_422(stack, body):
 
 def test_401_each_slug(stack):
     """A13's table: an unknown token gets one uniform answer; the holder of a token learns what is wrong."""
-    for token in (make_token(), "x", "A" * 43, "A" * 42, "A" * 44, "\u00e4" * 43, make_token() + "=", "../../etc/passwd", "A" * 4000,
+    for token in (make_token(), "x", "A" * 43, "A" * 42, "A" * 44, "\u00e4" * 43, make_token() + "=", "../../etc/passwd", "A" * 1500,
                   "\u0001" * 43):
         check(stack.validate(token, "123456"), 401, "unknown_token", INVALID_PASSWORD)
     token = stack.plant("123456")
@@ -188,14 +188,14 @@ def test_405_of_the_other_routes(stack, path):
 
 
 @pytest.mark.parametrize("path", ["/generate-password", "/validate-password"])
-@pytest.mark.parametrize("size", [16385, 20000, 200000])
+@pytest.mark.parametrize("size", [2049, 3000, 200000])
 def test_413(stack, path, size):
     check(stack.request("POST", path, b" " * size, JSON), 413, "payload_too_large", "Error: Request body is too large.")
 
 
 def test_a_body_of_the_largest_size_is_read(stack):
     body = json.dumps({"email": address_of()}).encode()
-    assert stack.request("POST", "/generate-password", body + b" " * (16384 - len(body)), JSON).status == 200
+    assert stack.request("POST", "/generate-password", body + b" " * (2048 - len(body)), JSON).status == 200
 
 
 def test_414_and_431(stack):

@@ -35,11 +35,11 @@ def test_every_setting(tmp_path):
     """Each in its place, and nothing of the example's own is left there."""
     site = make_site(tmp_path, "name=otp.test", "listen=127.0.0.1:8443 [::1]:8443", "generate=/run/a&b.sock /run/c.sock",
                      "validate=/run/v.sock", "certificate=/tls/c.pem", "key=/tls/k.pem", "limits=off", "hsts=",
-                     "access_log=/var/log/o.log otp buffer=1k", "origin=https://www.example.com")
+                     "access_log=/var/log/o.log otp buffer=1k if=$otp_logged", "origin=https://www.example.com")
     for line in ("server unix:/run/a&b.sock max_fails=0;", "server unix:/run/c.sock max_fails=0;",
                  "server unix:/run/v.sock max_fails=0;", "listen 127.0.0.1:8443 ssl http2 default_server backlog=4096;",
                  "listen [::1]:8443 ssl http2 default_server backlog=4096;", "server_name otp.test;", "ssl_certificate /tls/c.pem;",
-                 "ssl_certificate_key /tls/k.pem;", "access_log /var/log/o.log otp buffer=1k;", 'default    off;', 'default    "";',
+                 "ssl_certificate_key /tls/k.pem;", "access_log /var/log/o.log otp buffer=1k if=$otp_logged;", 'default    off;', 'default    "";',
                  '"https://www.example.com"    $http_origin;'):
         assert f"\n\t{line}\n" in site, line
     for rest in ("/run/otpd/", "listen 443", "[::]:443", "otp.example.com", "/etc/ssl/", "max-age", "default    on"):

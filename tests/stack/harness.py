@@ -113,7 +113,7 @@ class Harness(Stack):
     def site(self):
         sockets = {kind: [self.socket_path(name) for name in names] for kind, names in self.upstreams.items()}
         origin = {"origin": self.cors_origin} if self.cors_origin else {}
-        return {"listen": f"127.0.0.1:{self.https_port}", "access_log": f"{self.log}/nginx-access.log otp", "limits": self.limits,
+        return {"listen": f"127.0.0.1:{self.https_port}", "access_log": f"{self.log}/nginx-access.log otp if=$otp_logged", "limits": self.limits,
                 **sockets, **origin}
 
     def site_conf(self):

@@ -190,7 +190,7 @@ class Local(Stack):
         listen = [f"{address}:{self.https_port}" for address in ["127.0.0.1"] + ["[::1]"] * bool(has_ipv6)]
         # A browser that remembered Strict-Transport-Security would refuse other things on localhost.
         return {"listen": listen, "generate": self.socket_path("generate"), "validate": self.socket_path("validate"),
-                "access_log": f"{self.log}/access.log otp buffer=32k flush=1s", "limits": self.limits, "hsts": ""}
+                "access_log": f"{self.log}/access.log otp buffer=32k flush=1s if=$otp_logged", "limits": self.limits, "hsts": ""}
 
     def print_hints(self):
         """Where the stack is and what to try."""
