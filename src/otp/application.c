@@ -18,8 +18,7 @@ bool application_allows_origin(const struct application *application, const char
 
 bool application_allows_purpose(const struct application *application, const char *purpose, size_t length)
 {
-	return application->purposes.text == NULL ||
-	       (purpose != NULL && holds(&application->purposes, purpose, length));
+	return application->purposes.text == NULL || holds(&application->purposes, purpose, length);
 }
 
 static bool covers(const char *pattern, const char *domain)

@@ -74,7 +74,7 @@ struct application {
 /* May a browser's page of that origin use it without a key? */
 bool application_allows_origin(const struct application *application, const char *origin, size_t length);
 
-/* NULL: the call names no purpose, which where purposes are listed is none of them. */
+/* NULL and 0: the call names no purpose, which where purposes are listed is none of them. */
 bool application_allows_purpose(const struct application *application, const char *purpose, size_t length);
 
 /* domain: of a recipient or mailbox of address_parse. */

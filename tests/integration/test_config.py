@@ -48,6 +48,35 @@ def test_a_wrong_setting_is_named(stack, program, name, value):
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("text, complaint", [
+    ('{"shop": {"expire_minutes": 0}}', "shop.expire_minutes=0: must be a whole number from 1 to 1440"),
+    ('{"shop": {"app_name": 7}}', "shop.app_name: must be a text in quotes"),
+    ('{"shop": {"test_addresses": {"a@b.example": {"code": "123456", "until": "2020-02-29"}}}}',
+     'shop.test_addresses["a@b.example"]: ended on 2020-02-29: remove it, or give it a later day'),
+    ('{"shop": {"app_name": "Sh', "must be an object with a member for each application: it ends too early, at line 1, column 25")])
+def test_a_wrong_application_is_named(stack, program, text, complaint):
+    """Every program reads the whole file, also what is another program's concern: application, member and fix."""
+    path = stack.folder / "tmp" / "applications.json"
+    path.write_text(text)
+    path.chmod(0o644)
+    done = run(program, "--check", env=settings(stack, program, APPLICATIONS=path))
+    assert done.returncode == 2 and done.stderr == f"otp-{program}: {path}: {complaint}\n", done
+    path.write_text('{"shop": {"expire_minutes": 1440}}')
+    done = run(program, "--check", env=settings(stack, program, APPLICATIONS=path))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_program_starts_though_a_day_has_passed(stack):
+    """A test address whose day is over is refused by --check, not by a start, which may follow a crash in the night."""
+    path = stack.folder / "tmp" / "passed.json"
+    path.write_text('{"shop": {"test_addresses": {"a@b.example": {"code": "123456", "until": "2020-02-29"}}}}')
+    path.chmod(0o644)
+    assert run("validate", "--check", env=settings(stack, "validate", APPLICATIONS=path)).returncode == 2
+    stack.start_responder("validate", 7, APPLICATIONS=path)
+    stack.stop_responder("validate", 7)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_check_has_no_side_effect(stack, program):
     """--check neither binds the socket nor touches the database nor needs it."""
     path = stack.run / "check.sock"
