@@ -59,7 +59,7 @@ class Harness(Stack):
     def _usual_site(self):
         self.upstreams = {"generate": ["generate-0"], "validate": ["validate-0", "validate-1"]}
         self.limits = "off"
-        self.cors_origin = ""
+        self.site_settings = {}  # more of make-site's
         self.metrics = True
 
     # --- Pieces ---
@@ -108,13 +108,12 @@ class Harness(Stack):
         self._nginx_key = self._site_key()
 
     def _site_key(self):
-        return json.dumps([self.upstreams, self.limits, self.cors_origin, self.metrics])
+        return json.dumps([self.upstreams, self.limits, self.site_settings, self.metrics])
 
     def site(self):
         sockets = {kind: [self.socket_path(name) for name in names] for kind, names in self.upstreams.items()}
-        origin = {"origin": self.cors_origin} if self.cors_origin else {}
         return {"listen": f"127.0.0.1:{self.https_port}", "access_log": f"{self.log}/nginx-access.log otp if=$otp_logged", "limits": self.limits,
-                **sockets, **origin}
+                **sockets, **self.site_settings}
 
     def site_conf(self):
         text = super().site_conf()
