@@ -206,6 +206,7 @@ def play_round(stack, dice, settings, is_over):
             client.join(30)
     assert not [client.strange for client in clients if client.strange]
     history = [entry for client in clients for entry in client.history]
+    stack.stop_worker()  # so that no mail of this round comes in the next one
     with stack.smtp.lock:
         mails = list(stack.smtp.mails)
     rows = stored(stack)
