@@ -16,8 +16,6 @@
 #define SETTLE_AGAIN_MS 500
 #define SETTLE_AT_EXIT_MS 5000U /* how long a process that is to end tries to record what it has done */
 #define LEASE_MARGIN_MS 1000U   /* sending ends so long before the lease */
-#define PAUSE_FIRST_MS 1000
-#define PAUSE_LAST_MS 10000
 
 /* While the queue is long and the relay quick, the next mails are claimed while those at hand are sent: so many that
    the server's answer fits the socket, since it commits only when all is written, and no more row may be locked then.
@@ -47,7 +45,6 @@ struct run {
 	struct smtp_mail *job;
 	struct outbox_mail **mail_of; /* of each job */
 	char *text;                   /* MESSAGE_BYTES: the mail being sent */
-	int pause_ms;                 /* after no relay could be used */
 };
 
 int deliver_backoff_seconds(int attempts, unsigned (*uniform)(unsigned bound))
@@ -59,10 +56,10 @@ int deliver_backoff_seconds(int attempts, unsigned (*uniform)(unsigned bound))
 
 /* --- Sending --- */
 
-static enum result compose(void *context, size_t index, const char **text, size_t *length)
+static enum result compose(void *context, const struct smtp_mail *job, const char **text, size_t *length)
 {
 	struct run *run = context;
-	const struct outbox_mail *mail = run->mail_of[index];
+	const struct outbox_mail *mail = run->mail_of[job - run->job];
 	struct message_request request = {.recipient = mail->recipient,
 					  .code = mail->code,
 					  .locale = mail->locale,
@@ -104,7 +101,7 @@ static enum outbox_outcome outcome_of(enum smtp_outcome outcome)
 /* One line per attempt. */
 static void log_attempt(const struct outbox_mail *mail, const struct smtp_mail *job)
 {
-	enum log_level level = mail->outcome == OUTBOX_SENT ? LOG_INFO : LOG_WARNING;
+	enum log_level level = mail->outcome == OUTBOX_SENT ? LOG_INFO : job->is_our_fault ? LOG_ERROR : LOG_WARNING;
 	char id[TOKEN_ID_TEXT + 1];
 	char address[LOG_MASKED_BYTES];
 	struct smtp_reply reply = mail->reply;
@@ -123,8 +120,7 @@ static void log_attempt(const struct outbox_mail *mail, const struct smtp_mail *
 static void take_outcome(struct outbox_mail *mail, struct smtp_mail *job)
 {
 	mail->outcome = outcome_of(job->outcome);
-	if (mail->outcome == OUTBOX_RELEASE)
-		return;
+	mail->doubts = job->doubts;
 	/* Relays may quote what they refuse. */
 	mail->reply = job->reply;
 	mail->finished_ms = job->finished_ms;
@@ -134,31 +130,23 @@ static void take_outcome(struct outbox_mail *mail, struct smtp_mail *job)
 	log_attempt(mail, job);
 }
 
-static int next_pause_ms(int pause_ms)
-{
-	if (pause_ms == 0)
-		return PAUSE_FIRST_MS;
-	return pause_ms * 2 > PAUSE_LAST_MS ? PAUSE_LAST_MS : pause_ms * 2;
-}
-
 /* Sends what is at hand; afterwards every mail has its outcome. */
 static void send_all(struct run *run)
 {
 	const struct smtp_source source = {.context = run, .compose = compose, .goes_on = goes_on};
 	struct outbox_batch *batch = &run->at_hand->batch;
 	uint64_t start_ms = clock_boot_ms();
-	enum result result = RESULT_OK;
 
 	run->jobs = 0;
 	for (size_t i = 0; i < batch->count; i++) {
 		if (!batch->mails[i].is_sendable)
 			continue;
 		run->mail_of[run->jobs] = &batch->mails[i];
-		run->job[run->jobs++] = (struct smtp_mail){.recipient = batch->mails[i].recipient};
+		run->job[run->jobs++] =
+		    (struct smtp_mail){.recipient = batch->mails[i].recipient, .doubts = batch->mails[i].doubts};
 	}
 	if (run->jobs > 0 && !loop_is_stopping(run->loop))
-		result = smtp_send_mails(run->deliver->smtp, run->job, run->jobs, &source, run->at_hand->deadline_ms);
-	run->pause_ms = result == RESULT_OK ? 0 : next_pause_ms(run->pause_ms);
+		smtp_send_mails(run->deliver->smtp, run->job, run->jobs, &source, run->at_hand->deadline_ms);
 	run->sent += run->jobs;
 	for (size_t i = 0; i < run->jobs; i++)
 		take_outcome(run->mail_of[i], &run->job[i]);
@@ -265,7 +253,7 @@ static enum result claim_some(struct run *run)
 	enum result result = outbox_connect(run->outbox);
 
 	if (result == RESULT_OK)
-		result = exchange_begin(run, claim, run->max);
+		result = exchange_begin(run, claim, smtp_send_is_well(run->deliver->smtp) ? run->max : 1);
 	result = exchange_end(run, claim, result);
 	if (result != RESULT_OK)
 		return result;
@@ -278,7 +266,7 @@ static size_t count_ahead(const struct run *run)
 {
 	bool is_queue_long = run->at_hand->batch.count == run->at_hand->asked;
 
-	if (!is_queue_long || run->session_ms >= AHEAD_SESSION_MS || run->pause_ms > 0)
+	if (!is_queue_long || run->session_ms >= AHEAD_SESSION_MS || !smtp_send_is_well(run->deliver->smtp))
 		return 0;
 	return run->max < AHEAD_MAX ? run->max : AHEAD_MAX;
 }
@@ -351,12 +339,13 @@ int deliver_run(const struct deliver *deliver)
 	}
 	while (!loop_is_stopping(run.loop) && run.sent < RENEW_AFTER) {
 		enum result result = deliver_some(&run);
+		uint64_t pause_ms = smtp_send_wait_ms(deliver->smtp);
 
 		if (result == RESULT_LIMITED) {
 			outbox_wait(run.outbox, POLL_MS);
-		} else if (result != RESULT_OK || run.pause_ms > 0) {
+		} else if (result != RESULT_OK || pause_ms > 0) {
 			settle_all(&run);
-			loop_sleep(run.loop, result != RESULT_OK ? POLL_MS : run.pause_ms);
+			loop_sleep(run.loop, pause_ms > 0 ? (int)pause_ms : POLL_MS);
 		}
 	}
 	settle_all(&run);

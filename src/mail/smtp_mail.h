@@ -10,27 +10,31 @@
 #include "mail/smtp_reply.h"
 
 enum smtp_outcome {
-	SMTP_UNTRIED, /* the relay never heard of it */
-	SMTP_SENT,    /* the relay took responsibility: 2xx for the recipient and for the message */
-	SMTP_FAILED,  /* the relay refused the recipient for good */
-	SMTP_RETRY    /* anything else, also when nobody can tell whether it was taken */
+	SMTP_UNTRIED, /* no relay has said anything about it */
+	SMTP_SENT,    /* a relay took responsibility: 2xx for the recipient and for the message */
+	SMTP_FAILED,  /* for good: a relay refused the recipient, or it was in doubt too often */
+	SMTP_RETRY    /* anything else */
 };
 
-/* One mail to send: recipient is the caller's, the rest is filled in by smtp_send_mails. */
+/* One mail to send: recipient and doubts are the caller's, the rest is filled in by smtp_send_mails, and doubts raised.
+ */
 struct smtp_mail {
 	const char *recipient; /* as address_is_recipient has it */
+	int doubts;            /* attempts that left in doubt whether it was taken, or can be at all */
 	enum smtp_outcome outcome;
-	struct smtp_reply reply;
-	const char *relay;   /* "host:port", "" if none was reached; lives as long as the struct smtp_send */
-	int64_t finished_ms; /* since 1970: when the outcome was known */
+	struct smtp_reply reply; /* what decided the outcome; of several refusals the first */
+	bool is_our_fault;       /* the refusal means us: somebody must mend it */
+	const char *relay;       /* "host:port", "" if none was reached; lives as long as the struct smtp_send */
+	int64_t finished_ms;     /* since 1970: when the outcome was known */
+	uint32_t refused_by;     /* the relays that have had their chance, a bit each */
 };
 
 /* Where the texts come from, one at a time, so that few codes are in memory. */
 struct smtp_source {
 	void *context;
-	/* The text of the mail of that index, complete with headers and CRLF line ends; valid until the next call. */
-	enum result (*compose)(void *context, size_t index, const char **text, size_t *length);
-	/* Is there time for one more? Asked before each but the first of a session. */
+	/* The text of a mail, complete with headers and CRLF line ends; valid until the next call. */
+	enum result (*compose)(void *context, const struct smtp_mail *mail, const char **text, size_t *length);
+	/* Is there time for one more? Asked before each but the first. */
 	bool (*goes_on)(void *context);
 };
 

@@ -1,7 +1,8 @@
-/* smtp_reply.c: what a mail relay answered, kept as clean text, and whose fault it is. */
+/* smtp_reply.c: what a mail relay answered, kept as clean text. */
 #include "mail/smtp_reply.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -20,6 +21,31 @@ static void append_clean(struct smtp_reply *reply, size_t used, const char *text
 	reply->text[used] = '\0';
 }
 
+static bool read_enhanced(int found[static 3], const char *text)
+{
+	char *end = NULL;
+
+	for (size_t i = 0; i < 3; i++) {
+		if (*text < '0' || *text > '9')
+			return false;
+		found[i] = (int)strtol(text, &end, 10);
+		if (end - text > 3 || (i < 2 && *end != '.'))
+			return false;
+		text = end + 1;
+	}
+	return true;
+}
+
+/* The enhanced code that a text begins with, or names in brackets. */
+static void find_enhanced(int enhanced[static 3], const char *text)
+{
+	const char *place = strstr(text, "(#");
+	int found[3];
+
+	if (read_enhanced(found, text) || (place != NULL && read_enhanced(found, place + 2)))
+		memcpy(enhanced, found, sizeof(found));
+}
+
 void smtp_reply_set(struct smtp_reply *reply, int code, const int enhanced[static 3], const char *text)
 {
 	char head[64];
@@ -29,6 +55,9 @@ void smtp_reply_set(struct smtp_reply *reply, int code, const int enhanced[stati
 	else
 		(void)snprintf(head, sizeof(head), "%d ", code);
 	reply->code = code;
+	memcpy(reply->enhanced, enhanced, sizeof(reply->enhanced));
+	if (enhanced[0] == 0)
+		find_enhanced(reply->enhanced, text);
 	memcpy(reply->text, head, strlen(head));
 	append_clean(reply, strlen(head), text);
 }
@@ -36,6 +65,7 @@ void smtp_reply_set(struct smtp_reply *reply, int code, const int enhanced[stati
 void smtp_reply_say(struct smtp_reply *reply, const char *text)
 {
 	reply->code = 0;
+	memset(reply->enhanced, 0, sizeof(reply->enhanced));
 	append_clean(reply, 0, text);
 }
 
@@ -56,27 +86,4 @@ void smtp_reply_mask(struct smtp_reply *reply, const char *secret)
 bool smtp_reply_is_positive(const struct smtp_reply *reply)
 {
 	return reply->code >= 200 && reply->code <= 299;
-}
-
-/* Does the text go on, after the code, with an enhanced status x.7.x (security or policy, RFC 3463 3.8)? */
-static bool is_policy(const struct smtp_reply *reply)
-{
-	return strlen(reply->text) > 7 && reply->text[5] == '.' && reply->text[6] == '7' && reply->text[7] == '.';
-}
-
-bool smtp_reply_refuses_recipient(const struct smtp_reply *reply)
-{
-	switch (reply->code) {
-	case 500:
-	case 502:
-	case 503:
-	case 504:
-	case 530:
-	case 534:
-	case 535:
-	case 538:
-		return false;
-	default:
-		return reply->code >= 500 && reply->code <= 599 && !is_policy(reply);
-	}
 }

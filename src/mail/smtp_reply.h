@@ -1,4 +1,4 @@
-/* smtp_reply.h: what a mail relay answered, kept as clean text, and whose fault it is. */
+/* smtp_reply.h: what a mail relay answered, kept as clean text. */
 #ifndef OTP_SMTP_REPLY_H
 #define OTP_SMTP_REPLY_H
 
@@ -10,11 +10,13 @@
 /* code: the SMTP code, 0 if the text is our own word for what went wrong. */
 struct smtp_reply {
 	int code;
+	int enhanced[3];             /* RFC 3463, such as 5.1.1; {0}: there is none */
 	char text[SMTP_REPLY_BYTES]; /* with the code in front, one line of printable ASCII */
 };
 
-/* Keeps a reply of the relay. enhanced: the RFC 2034 triplet if libesmtp parsed it off the text, else {0}. text:
-   untrusted, may hold anything; what is not printable ASCII becomes a space or '?', and it is cut to fit. */
+/* Keeps a reply of the relay. enhanced: the RFC 2034 triplet if libesmtp parsed it off the text, else {0}; then one at
+   the head of the text counts, or as qmail writes it, "(#5.1.1)". text: untrusted, may hold anything; what is not
+   printable ASCII becomes a space or '?', and it is cut to fit. */
 void smtp_reply_set(struct smtp_reply *reply, int code, const int enhanced[static 3], const char *text);
 
 /* Keeps our own words. */
@@ -26,10 +28,5 @@ void smtp_reply_mask(struct smtp_reply *reply, const char *secret);
 
 /* 2xx */
 bool smtp_reply_is_positive(const struct smtp_reply *reply);
-
-/* Is this answer to RCPT a final word on the recipient, so that trying again is useless? Any 5xx is, but for those
-   that mean us: no or wrong login (530, 534, 535, 538), policy (x.7.x: "relay access denied"), and commands the relay
-   does not know or expect (500, 502, 503, 504). */
-bool smtp_reply_refuses_recipient(const struct smtp_reply *reply);
 
 #endif

@@ -1,7 +1,8 @@
-/* smtp_send.h: sends mails to the first relay that can be used. */
+/* smtp_send.h: sends mails to the first relay that takes them. */
 #ifndef OTP_SMTP_SEND_H
 #define OTP_SMTP_SEND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,11 +17,18 @@ struct smtp_send;
 OTP_MUST_CHECK enum result smtp_send_new(struct smtp_send **smtp, const struct settings *settings);
 void smtp_send_free(struct smtp_send *smtp);
 
-/* Sends mails in order to the first relay in order of preference that can be used; one that could not be is not tried
-   first for half a minute. All of it ends by deadline_ms (CLOCK_BOOTTIME): a connection that is still open then is cut.
-   RESULT_UNAVAILABLE: no relay can be used; every mail is SMTP_RETRY with the reason. What a relay that cannot be used
-   said, or what is wrong with it, is one event in the log. */
-OTP_MUST_CHECK enum result smtp_send_mails(struct smtp_send *smtp, struct smtp_mail *mails, size_t count,
-					   const struct smtp_source *source, uint64_t deadline_ms);
+/* Sends mails in order to the first relay in order of preference that can be used, and what one leaves to the next. A
+   relay that takes nothing is asked after the others for a while, longer each time, and then gets one mail. All of it
+   ends by deadline_ms (CLOCK_BOOTTIME): a connection that is still open then is cut. What no relay has heard of stays
+   SMTP_UNTRIED, with the reason as reply if no relay could be used. What a relay that takes nothing said, or what is
+   wrong with it, is one event in the log. */
+void smtp_send_mails(struct smtp_send *smtp, struct smtp_mail *mails, size_t count, const struct smtp_source *source,
+		     uint64_t deadline_ms);
+
+/* How long no relay should be asked; 0: send on. */
+uint64_t smtp_send_wait_ms(const struct smtp_send *smtp);
+
+/* Is there a relay that was not in trouble when it was last asked? If not, one mail is enough to find out. */
+bool smtp_send_is_well(const struct smtp_send *smtp);
 
 #endif

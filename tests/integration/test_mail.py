@@ -266,25 +266,52 @@ def test_login(database, authority, secure):
     assert all(mail.connection.is_tls == secure for mail in relay.mails)
 
 
-@pytest.mark.parametrize("then", ["530 at MAIL", "550 at RCPT"])
+@pytest.mark.parametrize("then", ["530 at MAIL", "250 at MAIL"])
 def test_wrong_login_is_our_fault(database, then):
-    """A refused login is retried with an alarm and bounces nothing, whatever the relay says about the recipient."""
+    """A refused login ends the session, though the relay might take the mail all the same: an alarm with its words, which the
+    mail gets, too; one login a session, and ever fewer sessions. No attempt is counted, and nobody is bounced."""
     def script(connection, verb, value):
-        if then == "550 at RCPT" and verb == "MAIL":
-            return "250 ok"
-        return "550 5.1.1 relaying denied" if then == "550 at RCPT" and verb == "RCPT" else None
+        return "250 ok" if then == "250 at MAIL" and verb == "MAIL" else None
 
     with Relay(login=("mailer", "right"), script=script) as relay:
         with worker(database, relay, SMTP_USER="mailer", SMTP_PASSWORD_FILE=password_file(database, "wrong")) as process:
-            [row_id] = queue(database, "jane@example.com")
-            row = wait_reply(database, row_id)
-            event = "smtp_misconfigured" if then == "530 at MAIL" else "smtp_login_not_accepted"
-            wait_for(lambda: process.events(event))
+            ids = queue(database, "jane@example.com", count=6)
+            events = wait_for(lambda: (found := process.events("smtp_misconfigured"))[2] and found, 10)
+            assert {(e["level"], e["reason"]) for e in events} == {("error", "535 5.7.8 no such login")}
+            assert [c.commands.count("AUTH") for c in relay.connections] == [1] * len(relay.connections) and len(relay.connections) <= 4
+            assert not [c for connection in relay.connections for c in connection.commands if c.startswith("MAIL")]
+            replies = {(row["state"], row["attempts"], row["last_reply"]) for row in (mail_row(database, row_id) for row_id in ids)}
+            assert ("queued", 0, "535 5.7.8 no such login") in replies and {state for state, _, _ in replies} == {"queued"}
             relay.login = ("mailer", "wrong")
-            relay.script = None
-            due_now(database, row_id)
-            wait_state(database, row_id, "sent")
-    assert row["state"] == "queued" and row["last_reply"].startswith("535" if then == "530 at MAIL" else "550")
+            relay.wait("jane@example.com", 6)
+
+
+LOGINS = {"PLAIN alone": "PLAIN", "LOGIN alone": "LOGIN", "NTLM first": "NTLM PLAIN", "XOAUTH2 first": "XOAUTH2 LOGIN", "many": "SCRAM-SHA-256 CRAM-MD5 PLAIN"}
+
+
+@pytest.mark.parametrize("offer", LOGINS)
+def test_login_takes_what_it_knows(database, offer):
+    """The mechanism is one that needs nothing but a password, whatever else is offered before it."""
+    def script(connection, verb, value):
+        return f"250-relay.test\r\n250-AUTH {LOGINS[offer]}\r\n250 8BITMIME" if verb == "EHLO" else None
+
+    with Relay(script, login=("mailer", "secret")) as relay:
+        with worker(database, relay, SMTP_USER="mailer", SMTP_PASSWORD_FILE=password_file(database, "secret")):
+            queue(database, "jane@example.com")
+            assert relay.wait("jane@example.com").connection.login == "mailer"
+
+
+def test_login_that_the_worker_does_not_know(database):
+    """A relay that offers none of ours is named as such, and is sent nothing."""
+    def script(connection, verb, value):
+        return "250-relay.test\r\n250 AUTH XOAUTH2 OAUTHBEARER" if verb == "EHLO" else "250 ok" if verb == "MAIL" else None
+
+    with Relay(script, login=("mailer", "secret")) as relay:
+        with worker(database, relay, SMTP_USER="mailer", SMTP_PASSWORD_FILE=password_file(database, "secret")) as process:
+            [row_id] = queue(database, "jane@example.com")
+            assert "offers XOAUTH2 OAUTHBEARER only" in wait_reply(database, row_id)["last_reply"]
+            assert "XOAUTH2" in process.events("smtp_misconfigured")[0]["reason"]
+    assert not [c for connection in relay.connections for c in connection.commands if c.startswith(("MAIL", "AUTH"))]
 
 
 # --- Settings ---

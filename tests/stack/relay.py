@@ -155,8 +155,9 @@ class Connection:
         if parts[1].upper() == "PLAIN":
             _, user, password = base64.b64decode(parts[2]).decode().split("\0")
         else:
-            self.say("334 VXNlcm5hbWU6")
-            user = base64.b64decode(self.line()).decode()
+            if len(parts) == 2:
+                self.say("334 VXNlcm5hbWU6")
+            user = base64.b64decode(parts[2] if len(parts) == 3 else self.line()).decode()
             self.say("334 UGFzc3dvcmQ6")
             password = base64.b64decode(self.line()).decode()
         good = (user, password) == self.relay.login
