@@ -41,7 +41,7 @@ WRITABLE = {
 }
 NETWORKS = {
     "db": {"none"}, "generate": {"none"}, "validate": {"none"}, "worker": {"mail"},
-    "nginx": {"web"}, "mail": {"mail", "web"},
+    "nginx": {"web"}, "mail": {"mail", "inbox"},
 }
 
 # What clients may see while a service is gone: JSON from nginx, or no connection when nginx itself is gone.
@@ -247,6 +247,20 @@ def test_hardening(stack, service):
     volumes = {mount["Name"].removeprefix("otpd_") for mount in container["Mounts"] if mount["Type"] == "volume"}
     assert volumes == VOLUMES[service]
     assert writable_paths(container["State"]["Pid"]) == WRITABLE[service]
+
+
+def test_only_the_worker_meets_the_mail_catcher(stack):
+    """A network has two ends at most among the lasting services, and from nginx there is no way to the catcher."""
+    for network in {name for names in NETWORKS.values() for name in names} - {"none"}:
+        ends = {service for service in LASTING if network in NETWORKS[service]}
+        assert ends in ({"nginx"}, {"mail"}, {"worker", "mail"}), (network, ends)
+    addresses = [network["IPAddress"] for network in stack.container("mail")["NetworkSettings"]["Networks"].values()]
+    assert len(addresses) == 2
+    reach = "exec 3<>/dev/tcp/{}/1025"
+    for host in ("mail", *addresses):
+        with pytest.raises(AssertionError):
+            stack.compose("exec", "-T", "nginx", "timeout", "3", "bash", "-c", reach.format(host))
+    stack.compose("exec", "-T", "worker", "timeout", "3", "bash", "-c", reach.format("mail"))
 
 
 @pytest.mark.parametrize("service", ["secrets", "setup"])
