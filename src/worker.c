@@ -13,8 +13,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "mail/composers.h"
 #include "mail/deliver.h"
-#include "mail/message.h"
 #include "mail/smtp_send.h"
 #include "mail/sweep.h"
 #include "program.h"
@@ -51,23 +51,19 @@ static bool prepare(void *context, struct program_given *given)
 {
 	const struct settings *settings = given->settings;
 	struct worker *worker = context;
-	const struct message_settings message = {.app_name = settings->app_name,
-						 .subject = settings->email_subject,
-						 .from = &settings->email_from,
-						 .template_dir = settings->template_dir};
 	struct deliver *deliver = &worker->deliver;
 
 	worker->settings = settings;
 	deliver->settings = settings;
 	deliver->keys = &given->keys->mail_open;
-	return message_composer_new(&deliver->composer, &message) == RESULT_OK &&
+	return composers_load(&deliver->composers, given->applications, settings) == RESULT_OK &&
 	       smtp_send_new(&deliver->smtp, settings) == RESULT_OK;
 }
 
 static void release(struct worker *worker)
 {
 	smtp_send_free(worker->deliver.smtp);
-	message_composer_free(worker->deliver.composer);
+	composers_free(worker->deliver.composers);
 }
 
 /* --- Delivery processes --- */

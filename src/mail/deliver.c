@@ -63,6 +63,7 @@ static enum result compose(void *context, const struct smtp_mail *job, const cha
 	struct message_request request = {.recipient = mail->recipient,
 					  .code = mail->code,
 					  .locale = mail->locale,
+					  .purpose = "",
 					  .created_ms = mail->created_ms,
 					  .expires_ms = mail->expires_ms};
 	enum result result;
@@ -71,7 +72,9 @@ static enum result compose(void *context, const struct smtp_mail *job, const cha
 	if (clock_boot_ms() >= run->at_hand->deadline_ms)
 		return RESULT_UNAVAILABLE;
 	memcpy(request.id, mail->id, sizeof(request.id));
-	result = message_build(run->deliver->composer, &request, run->text, MESSAGE_BYTES, length);
+	memcpy(request.challenge, mail->id, sizeof(request.challenge));
+	result = message_build(composers_find(run->deliver->composers, APPLICATION_DEFAULT), &request, run->text,
+			       MESSAGE_BYTES, length);
 	*text = run->text;
 	return result;
 }

@@ -2,7 +2,7 @@
 #ifndef OTP_DELIVER_H
 #define OTP_DELIVER_H
 
-#include "mail/message.h"
+#include "mail/composers.h"
 #include "mail/smtp_send.h"
 #include "otp/keys.h"
 #include "otp/settings.h"
@@ -11,7 +11,7 @@
 struct deliver {
 	const struct settings *settings;
 	const struct key_ring *keys; /* that codes are opened with */
-	struct message_composer *composer;
+	struct composers *composers;
 	struct smtp_send *smtp;
 };
 

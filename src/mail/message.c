@@ -12,198 +12,229 @@
 #include "base/complaint.h"
 #include "base/text.h"
 #include "mail/mime.h"
-#include "mail/template.h"
 #include "otp/code.h"
+#include "otp/reference.h"
 
-#define SUBJECT_BYTES 1024U
+#define LINE_BYTES 1024U /* of a subject or heading, filled */
+#define DATE_BYTES 1024U
 #define HEADER_BYTES 4096U
-#define SCRATCH_BYTES 65536U
+#define SCRATCH_BYTES 65536U /* of a filled body */
 
 struct message_composer {
-	struct templates templates;
-	const char *app_name;
-	char domain[ADDRESS_MAX + 1];  /* of the sender, for Message-ID */
-	char from[HEADER_BYTES];       /* the header "From: ...", ready */
-	char (*subject)[HEADER_BYTES]; /* the header "Subject: ..." of each language, ready */
-	char scratch[SCRATCH_BYTES];   /* a filled template; wiped after use */
+	struct texts_choice texts;
+	struct template *subject; /* for texts that have none */
+	char *app_name;
+	char sender[ADDRESS_MAX + 1];
+	char from[HEADER_BYTES]; /* the headers From and, if there is one, Reply-To, ready */
 };
 
-static void put_headers(struct text *page, const struct message_composer *composer, size_t language,
-			const struct message_request *request, const struct tm *utc)
-{
-	char id[TOKEN_ID_TEXT + 1];
+/* --- Building --- */
 
-	token_id_write(request->id, id);
+/* What one mail fills its texts with. */
+struct filling {
+	const char *value[TEMPLATE_VALUES];
+	struct tm utc;
+	char id[TOKEN_ID_TEXT + 1];
+	char minutes[24];
+	char requested_at[DATE_BYTES];
+	char reference[REFERENCE_TEXT + 1];
+	char heading[LINE_BYTES];
+};
+
+/* false: the times are nonsense, or a line is too long. */
+static bool prepare(struct filling *filling, const struct message_composer *composer, const struct texts_files *files,
+		    const struct message_request *request)
+{
+	time_t created = (time_t)(request->created_ms / 1000);
+	long long minutes = (request->expires_ms - request->created_ms + 30000) / 60000;
+	struct text date, heading;
+
+	if (gmtime_r(&created, &filling->utc) == NULL || filling->utc.tm_year < 70 || filling->utc.tm_year > 8099 ||
+	    minutes < 0)
+		return false;
+	token_id_write(request->id, filling->id);
+	reference_write(request->challenge, filling->reference);
+	(void)snprintf(filling->minutes, sizeof(filling->minutes), "%lld", minutes < 1 ? 1 : minutes);
+	text_init(&date, filling->requested_at, sizeof(filling->requested_at));
+	date_form_put(files->date, &filling->utc, &date);
+	memset(filling->value, 0, sizeof(filling->value));
+	filling->value[TEMPLATE_APP_NAME] = composer->app_name;
+	filling->value[TEMPLATE_CODE] = request->code;
+	filling->value[TEMPLATE_MINUTES] = filling->minutes;
+	filling->value[TEMPLATE_REQUESTED_AT] = filling->requested_at;
+	filling->value[TEMPLATE_REFERENCE] = filling->reference;
+	filling->value[TEMPLATE_PURPOSE] = request->purpose;
+	filling->value[TEMPLATE_RECIPIENT] = request->recipient;
+	filling->value[TEMPLATE_HEADING] = filling->heading;
+	text_init(&heading, filling->heading, sizeof(filling->heading));
+	if (files->heading != NULL)
+		template_fill(files->heading, filling->value, &heading);
+	else
+		text_put(&heading, composer->app_name);
+	return !date.is_full && !heading.is_full;
+}
+
+static void put_subject(struct text *page, const struct template *template, const struct filling *filling)
+{
+	char bytes[LINE_BYTES];
+	struct text subject;
+
+	text_init(&subject, bytes, sizeof(bytes));
+	template_fill(template, filling->value, &subject);
+	if (subject.is_full)
+		page->is_full = true;
+	mime_put_subject(page, bytes);
+	explicit_bzero(bytes, subject.length);
+}
+
+/* The X- headers ask for no answer by a machine, and Gmail not to fold codes with the same subject into one. */
+static void put_headers(struct text *page, const struct message_composer *composer, const struct template *subject,
+			const struct message_request *request, const struct filling *filling)
+{
 	text_put(page, "Date: ");
-	mime_put_date(page, utc);
+	mime_put_date(page, &filling->utc);
+	text_printf(page, "\r\n%sTo: %s\r\nMessage-ID: <%s@%s>\r\n", composer->from, request->recipient, filling->id,
+		    strrchr(composer->sender, '@') + 1);
+	put_subject(page, subject, filling);
 	text_printf(page,
-		    "\r\n%sTo: %s\r\nMessage-ID: <%s@%s>\r\n%s"
 		    "Auto-Submitted: auto-generated\r\n"
 		    "X-Auto-Response-Suppress: All\r\n"
+		    "X-Entity-Ref-ID: %s\r\n"
 		    "MIME-Version: 1.0\r\n"
 		    "Content-Type: multipart/alternative;\r\n boundary=\"=_%s\"\r\n\r\n",
-		    composer->from, request->recipient, id, composer->domain, composer->subject[language], id);
+		    filling->id, filling->id);
 }
 
 /* One body. The boundary begins with "=_", which quoted-printable never contains (RFC 2045 6.7). */
-static void put_part(struct text *page, struct message_composer *composer, const char *id, const char *type,
-		     const struct template *template, const char *const values[TEMPLATE_VALUES])
+static void put_part(struct text *page, const char *type, const struct template *template,
+		     const struct filling *filling)
 {
+	char scratch[SCRATCH_BYTES];
 	struct text body;
 
 	text_printf(page,
 		    "--=_%s\r\nContent-Type: %s; charset=utf-8\r\n"
 		    "Content-Transfer-Encoding: quoted-printable\r\n\r\n",
-		    id, type);
-	text_init(&body, composer->scratch, SCRATCH_BYTES);
-	template_fill(template, values, strcmp(type, "text/html") == 0, &body);
+		    filling->id, type);
+	text_init(&body, scratch, sizeof(scratch));
+	template_fill(template, filling->value, &body);
 	if (body.is_full)
 		page->is_full = true;
 	mime_put_quoted(page, body.bytes, body.length);
 	explicit_bzero(body.bytes, body.length);
 }
 
-static enum result build(struct message_composer *composer, size_t language, const struct message_request *request,
-			 struct text *page)
+static enum result build(const struct message_composer *composer, const struct texts_files *files,
+			 const struct message_request *request, struct text *page)
 {
-	const struct template_set *set = &composer->templates.set[language];
-	time_t created = (time_t)(request->created_ms / 1000);
-	long long minutes = (request->expires_ms - request->created_ms + 30000) / 60000;
-	char id[TOKEN_ID_TEXT + 1];
-	char minutes_text[24];
-	char requested_at[64];
-	struct tm utc;
-	const char *values[TEMPLATE_VALUES] = {[TEMPLATE_APP_NAME] = composer->app_name,
-					       [TEMPLATE_CODE] = request->code,
-					       [TEMPLATE_MINUTES] = minutes_text,
-					       [TEMPLATE_REQUESTED_AT] = requested_at};
+	const struct template *subject = files->subject != NULL ? files->subject : composer->subject;
+	struct filling filling;
 
-	if (gmtime_r(&created, &utc) == NULL || utc.tm_year < 70 || utc.tm_year > 8099 || minutes < 0)
+	if (!prepare(&filling, composer, files, request))
 		return RESULT_FAULT;
-	token_id_write(request->id, id);
-	(void)snprintf(minutes_text, sizeof(minutes_text), "%lld", minutes < 1 ? 1 : minutes);
-	(void)snprintf(requested_at, sizeof(requested_at), "%04d-%02d-%02d %02d:%02d UTC", utc.tm_year + 1900,
-		       utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min);
-	put_headers(page, composer, language, request, &utc);
-	put_part(page, composer, id, "text/plain", set->text, values);
-	put_part(page, composer, id, "text/html", set->html, values);
-	text_printf(page, "--=_%s--\r\n", id);
+	put_headers(page, composer, subject, request, &filling);
+	put_part(page, "text/plain", files->plain, &filling);
+	put_part(page, "text/html", files->html, &filling);
+	text_printf(page, "--=_%s--\r\n", filling.id);
 	return page->is_full ? RESULT_FAULT : RESULT_OK;
 }
 
-enum result message_build(struct message_composer *composer, const struct message_request *request, char *out,
+enum result message_build(const struct message_composer *composer, const struct message_request *request, char *out,
 			  size_t size, size_t *length)
 {
-	const struct template_set *set = templates_choose(&composer->templates, request->locale);
 	struct text page;
 	enum result result;
 
 	text_init(&page, out, size);
-	result = build(composer, (size_t)(set - composer->templates.set), request, &page);
+	result = build(composer, texts_choose(&composer->texts, request->locale, request->purpose), request, &page);
 	if (result == RESULT_OK)
 		*length = page.length;
 	return result;
 }
 
-static enum result refuse(const char *place, const char *reason)
+/* --- The composer --- */
+
+/* The last day of the month whose date takes the most bytes. */
+static int64_t longest_date_ms(const struct texts_files *files)
 {
-	complain(place, "%s", reason);
-	return RESULT_INVALID;
+	struct tm utc = {.tm_year = 200, .tm_mon = date_form_longest_month(files->date), .tm_mday = 28};
+
+	return (int64_t)timegm(&utc) * 1000;
 }
 
-/* Makes the Subject header of one language. */
-static enum result make_subject(struct message_composer *composer, size_t language, const struct template *template)
-{
-	const char *values[TEMPLATE_VALUES] = {[TEMPLATE_APP_NAME] = composer->app_name};
-	char bytes[SUBJECT_BYTES];
-	struct text subject, header;
-
-	text_init(&subject, bytes, sizeof(bytes));
-	template_fill(template, values, false, &subject);
-	text_init(&header, composer->subject[language], sizeof(composer->subject[language]));
-	mime_put_subject(&header, bytes);
-	return subject.is_full || header.is_full
-		   ? refuse("EMAIL_SUBJECT", "must be at most 1023 bytes long with APP_NAME filled in")
-		   : RESULT_OK;
-}
-
-static enum result make_subjects(struct message_composer *composer, const char *line)
-{
-	struct template *setting = template_parse_line("EMAIL_SUBJECT", line);
-	enum result result = setting == NULL ? RESULT_INVALID : RESULT_OK;
-
-	composer->subject = calloc(composer->templates.count, sizeof(*composer->subject));
-	if (composer->subject == NULL)
-		result = RESULT_FAULT;
-	for (size_t i = 0; i < composer->templates.count && result == RESULT_OK; i++) {
-		const struct template_set *set = &composer->templates.set[i];
-
-		result = make_subject(composer, i, set->subject != NULL ? set->subject : setting);
-	}
-	template_free(setting);
-	return result;
-}
-
-/* Builds a mail in each language with the longest values, so that no mail can fail to fit later. */
-static enum result try_all(struct message_composer *composer)
+/* Builds a mail with the longest values for each text, so that no mail can fail to fit later. */
+static enum result try_all(const struct message_composer *composer, const char *place)
 {
 	char *out = malloc(MESSAGE_BYTES);
 	enum result result = out == NULL ? RESULT_FAULT : RESULT_OK;
 	char code[CODE_MAX + 1];
+	char purpose[SLUG_MAX + 1];
 	char recipient[ADDRESS_MAX + 1];
-	struct message_request request = {.recipient = recipient,
-					  .code = code,
-					  .created_ms = INT64_C(4102444800000),
-					  .expires_ms = INT64_C(4102444800000) + INT64_C(1440) * 60000};
+	struct message_request request = {.recipient = recipient, .code = code, .purpose = purpose};
 
-	memset(code, '8', CODE_MAX);
-	code[CODE_MAX] = '\0';
-	memset(recipient, 'x', ADDRESS_MAX);
+	(void)snprintf(code, sizeof(code), "%0*d", (int)CODE_MAX, 8);
+	memset(purpose, 'x', SLUG_MAX);
+	purpose[SLUG_MAX] = '\0';
+	memset(recipient, '&', ADDRESS_MAX); /* the longest when escaped */
 	recipient[ADDRESS_MAX] = '\0';
-	for (size_t i = 0; i < composer->templates.count && result == RESULT_OK; i++) {
+	for (size_t i = 0; i < composer->texts.count && result == RESULT_OK; i++) {
+		const struct texts_folder *folder = &composer->texts.folder[i];
 		struct text page;
 
+		request.created_ms = longest_date_ms(&folder->files);
+		request.expires_ms = request.created_ms + INT64_C(1440) * 60000;
 		text_init(&page, out, MESSAGE_BYTES);
-		if (build(composer, i, &request, &page) != RESULT_OK)
-			result = refuse(composer->templates.set[i].locale,
-					"a mail with this language's texts is too long when filled");
+		if (build(composer, &folder->files, &request, &page) == RESULT_OK)
+			continue;
+		complain(place, "a mail with the texts of %s%s%s is too long when filled: shorten them, or the subject",
+			 folder->locale, folder->purpose[0] != '\0' ? "/" : "", folder->purpose);
+		result = RESULT_INVALID;
 	}
 	free(out);
 	return result;
 }
 
+static enum result fill_in(struct message_composer *composer, const struct message_settings *settings)
+{
+	enum result result = texts_merge(&composer->texts, settings->own, settings->shared, settings->locale);
+	struct text from;
+
+	composer->app_name = strdup(settings->app_name);
+	composer->subject =
+	    template_parse(TEMPLATE_OF_SUBJECT, settings->subject_place, settings->subject, strlen(settings->subject));
+	memcpy(composer->sender, settings->from->address, sizeof(composer->sender));
+	text_init(&from, composer->from, sizeof(composer->from));
+	mime_put_mailbox(&from, "From: ", settings->from);
+	if (settings->reply_to->address[0] != '\0')
+		mime_put_mailbox(&from, "Reply-To: ", settings->reply_to);
+	if (result != RESULT_OK || composer->subject == NULL)
+		return RESULT_INVALID;
+	return composer->app_name == NULL || from.is_full ? RESULT_FAULT : try_all(composer, settings->place);
+}
+
 enum result message_composer_new(struct message_composer **composer, const struct message_settings *settings)
 {
 	struct message_composer *made = calloc(1, sizeof(*made));
-	const char *domain = strrchr(settings->from->address, '@') + 1;
-	enum result worst = RESULT_OK;
-	struct text from;
+	enum result result = made == NULL ? RESULT_FAULT : fill_in(made, settings);
 
-	if (made == NULL)
-		return RESULT_FAULT;
-	made->app_name = settings->app_name;
-	memcpy(made->domain, domain, strlen(domain) + 1);
-	text_init(&from, made->from, sizeof(made->from));
-	mime_put_from(&from, settings->from);
-	/* Both are looked at, so that one run of --check names everything. */
-	if (templates_load(&made->templates, settings->template_dir) != RESULT_OK)
-		worst = RESULT_INVALID;
-	if (make_subjects(made, settings->subject) != RESULT_OK)
-		worst = RESULT_INVALID;
-	if (worst == RESULT_OK)
-		worst = from.is_full ? refuse("EMAIL_FROM", "the header is too long") : try_all(made);
-	if (worst == RESULT_OK)
+	if (result == RESULT_OK)
 		*composer = made;
 	else
 		message_composer_free(made);
-	return worst;
+	return result;
 }
 
 void message_composer_free(struct message_composer *composer)
 {
 	if (composer == NULL)
 		return;
-	templates_free(&composer->templates);
-	free(composer->subject);
+	texts_choice_free(&composer->texts);
+	template_free(composer->subject);
+	free(composer->app_name);
 	free(composer);
+}
+
+const char *message_composer_sender(const struct message_composer *composer)
+{
+	return composer->sender;
 }

@@ -105,18 +105,17 @@ static size_t put_display_name(struct text *page, const char *name, size_t colum
 	return column + page->length - start;
 }
 
-void mime_put_from(struct text *page, const struct sender *from)
+void mime_put_mailbox(struct text *page, const char *header, const struct sender *mailbox)
 {
-	static const char header[] = "From: ";
-	bool has_name = from->name[0] != '\0';
+	bool has_name = mailbox->name[0] != '\0';
 
 	text_put(page, header);
 	if (has_name) {
-		size_t column = put_display_name(page, from->name, sizeof(header) - 1);
+		size_t column = put_display_name(page, mailbox->name, strlen(header));
 
-		text_put(page, column + strlen(from->address) + 3 > HEADER_LINE ? "\r\n <" : " <");
+		text_put(page, column + strlen(mailbox->address) + 3 > HEADER_LINE ? "\r\n <" : " <");
 	}
-	text_put(page, from->address);
+	text_put(page, mailbox->address);
 	text_put(page, has_name ? ">\r\n" : "\r\n");
 }
 

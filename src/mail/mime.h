@@ -11,7 +11,7 @@
 /* Whole headers, line end included; what is not plain ASCII becomes encoded words, folded. text: UTF-8 without control
    characters. */
 void mime_put_subject(struct text *page, const char *text);
-void mime_put_from(struct text *page, const struct sender *from);
+void mime_put_mailbox(struct text *page, const char *header, const struct sender *mailbox); /* header: "From: " */
 
 /* "Fri, 03 May 2024 14:05:06 +0000", whatever the process's locale. */
 void mime_put_date(struct text *page, const struct tm *utc);

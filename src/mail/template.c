@@ -1,19 +1,17 @@
-/* template.c: the mail texts by language, loaded once, and the filling of their placeholders. */
+/* template.c: a text of the mail with placeholders: parsed once, filled for each mail. */
 #include "mail/template.h"
 
-#include <dirent.h>
-#include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/complaint.h"
-#include "base/file.h"
 #include "base/utf8.h"
 
 #define PIECES_MAX 64U
 #define NO_VALUE TEMPLATE_VALUES
+#define PLACE_BYTES 4200U /* a path of the longest kind, and a line */
 
 /* A stretch of fixed text, then a value (NO_VALUE: the end). */
 struct piece {
@@ -24,6 +22,7 @@ struct piece {
 
 struct template
 {
+	enum template_kind kind;
 	char *source;
 	size_t count;
 	struct piece piece[PIECES_MAX];
@@ -34,20 +33,42 @@ static const char *const value_name[TEMPLATE_VALUES] = {
     [TEMPLATE_CODE] = "code",
     [TEMPLATE_MINUTES] = "minutes",
     [TEMPLATE_REQUESTED_AT] = "requested_at",
+    [TEMPLATE_REFERENCE] = "reference",
+    [TEMPLATE_PURPOSE] = "purpose",
+    [TEMPLATE_RECIPIENT] = "recipient",
+    [TEMPLATE_HEADING] = "heading",
+    [TEMPLATE_DAY] = "day",
+    [TEMPLATE_MONTH] = "month",
+    [TEMPLATE_YEAR] = "year",
+    [TEMPLATE_HOUR] = "hour",
+    [TEMPLATE_MINUTE] = "minute",
 };
 
 #define BIT(value) (1U << (value))
-#define ALL_VALUES (BIT(TEMPLATE_VALUES) - 1U)
+#define HEADING_VALUES (BIT(TEMPLATE_APP_NAME) | BIT(TEMPLATE_PURPOSE))
+#define SUBJECT_VALUES (HEADING_VALUES | BIT(TEMPLATE_CODE) | BIT(TEMPLATE_REFERENCE))
+#define BODY_VALUES (BIT(TEMPLATE_HEADING + 1) - 1U)
+#define DATE_VALUES (BIT(TEMPLATE_VALUES) - BIT(TEMPLATE_DAY))
 
-/* line 0: the file as a whole. */
-static void refuse(const char *file, size_t line, const char *reason)
+static const struct rule {
+	unsigned allowed, required;
+	const char *controls; /* characters besides text */
+} rules[] = {
+    [TEMPLATE_OF_SUBJECT] = {SUBJECT_VALUES, 0, ""},
+    [TEMPLATE_OF_HEADING] = {HEADING_VALUES, 0, ""},
+    [TEMPLATE_OF_DATE] = {DATE_VALUES, BIT(TEMPLATE_DAY) | BIT(TEMPLATE_MONTH), ""},
+    [TEMPLATE_OF_PLAIN] = {BODY_VALUES, BIT(TEMPLATE_CODE), "\n\t"},
+    [TEMPLATE_OF_HTML] = {BODY_VALUES, BIT(TEMPLATE_CODE), "\n\t"},
+};
+
+/* --- Parsing --- */
+
+void template_complain(const char *name, size_t line, const char *reason)
 {
-	char place[4200];
+	char place[PLACE_BYTES];
 
-	(void)snprintf(place, sizeof(place), "%s:%zu", file, line);
-	if (line == 0)
-		place[strlen(place) - 2] = '\0';
-	complain(place, "%s", reason);
+	(void)snprintf(place, sizeof(place), "%s:%zu", name, line);
+	complain(line == 0 ? name : place, "%s", reason);
 }
 
 static size_t line_of(const char *text, size_t offset)
@@ -67,11 +88,19 @@ static enum template_value find_value(const char *name, size_t length)
 	return NO_VALUE;
 }
 
-/* Splits source (NUL-terminated, clean) at its placeholders. Returns NULL, or what is wrong at *where. */
-static const char *split(struct template *template, unsigned allowed, unsigned required, const char **where)
+static void put_names(struct text *out, unsigned values)
 {
+	for (unsigned v = 0; v < TEMPLATE_VALUES; v++)
+		if ((values & BIT(v)) != 0)
+			text_printf(out, " {{%s}}", value_name[v]);
+}
+
+/* Splits the source at its placeholders. false, with what is wrong at *where. */
+static bool split(struct template *template, struct text *reason, const char **where)
+{
+	const struct rule *rule = &rules[template->kind];
 	const char *at = template->source;
-	unsigned seen = 0;
+	unsigned missing = rule->required;
 
 	for (;;) {
 		const char *open = strstr(at, "{{");
@@ -79,70 +108,70 @@ static const char *split(struct template *template, unsigned allowed, unsigned r
 		struct piece *piece = &template->piece[template->count];
 
 		*where = open == NULL ? at : open;
-		if (template->count == PIECES_MAX)
-			return "too many placeholders";
-		if (open != NULL && close == NULL)
-			return "{{ without }}";
-		*piece =
-		    (struct piece){.text = at,
-				   .length = open == NULL ? strlen(at) : (size_t)(open - at),
-				   .value = open == NULL ? NO_VALUE : find_value(open + 2, (size_t)(close - open - 2))};
+		if (template->count == PIECES_MAX || (open != NULL && close == NULL)) {
+			text_put(reason, close == NULL ? "{{ without }}" : "too many placeholders");
+			return false;
+		}
+		piece->text = at;
+		piece->length = open == NULL ? strlen(at) : (size_t)(open - at);
+		piece->value = open == NULL ? NO_VALUE : find_value(open + 2, (size_t)(close - open - 2));
 		template->count++;
 		if (open == NULL)
 			break;
-		if (piece->value == NO_VALUE)
-			return "unknown placeholder; there are {{app_name}} {{code}} {{minutes}} {{requested_at}}";
-		if ((allowed & BIT(piece->value)) == 0)
-			return "only {{app_name}} is allowed here";
-		seen |= BIT(piece->value);
+		if (piece->value == NO_VALUE || (rule->allowed & BIT(piece->value)) == 0) {
+			text_put(reason, piece->value == NO_VALUE ? "unknown placeholder; there are"
+								  : "this placeholder has no value here; there are");
+			put_names(reason, rule->allowed);
+			return false;
+		}
+		missing &= ~BIT(piece->value);
 		at = close + 2;
 	}
-	return (required & ~seen) != 0 ? "{{code}} is missing" : NULL;
+	if (missing != 0) {
+		text_put(reason, "missing:");
+		put_names(reason, missing);
+	}
+	return missing == 0;
 }
 
-/* Makes a template of source, which it takes over. */
-static struct template *parse(const char *name, char *source, size_t length, bool lines, unsigned allowed,
-			      unsigned required)
+/* Is the source text as a mail can hold it, and are its placeholders right? Complains if not. */
+static bool is_sound(struct template *template, const char *name, size_t length)
 {
-	struct template *template = calloc(1, sizeof(*template));
-	const char *reason;
-	const char *where;
+	const char *source = template->source;
+	const char *where = source;
+	char reason_bytes[512];
+	struct text reason;
 	size_t bad = 0;
 
-	if (template == NULL) {
-		free(source);
-		refuse(name, 0, "out of memory");
-		return NULL;
-	}
-	template->source = source;
-	if (strncmp(source, "\xEF\xBB\xBF", 3) == 0) {
-		refuse(name, 1, "begins with a byte order mark (U+FEFF): save it without one");
-		goto refuse;
-	}
-	if (!utf8_is_text(source, length, lines ? "\n\t" : "", &bad)) {
-		refuse(name, line_of(source, bad), "not UTF-8 text, or a control character");
-		goto refuse;
-	}
-	reason = split(template, allowed, required, &where);
-	if (reason != NULL) {
-		refuse(name, line_of(source, (size_t)(where - source)), reason);
-		goto refuse;
-	}
-	return template;
-refuse:
-	template_free(template);
-	return NULL;
+	text_init(&reason, reason_bytes, sizeof(reason_bytes));
+	if (strncmp(source, "\xEF\xBB\xBF", 3) == 0)
+		text_put(&reason, "begins with a byte order mark (U+FEFF): save it without one");
+	else if (!utf8_is_text(source, length, rules[template->kind].controls, &bad))
+		text_put(&reason, "not UTF-8 text, or a control character");
+	else if (split(template, &reason, &where))
+		return true;
+	template_complain(name, line_of(source, bad > 0 ? bad : (size_t)(where - source)), reason.bytes);
+	return false;
 }
 
-struct template *template_parse_line(const char *name, const char *line)
+struct template *template_parse(enum template_kind kind, const char *name, const char *source, size_t length)
 {
-	char *source = strdup(line);
+	struct template *template = calloc(1, sizeof(*template));
 
-	if (source == NULL) {
-		refuse(name, 0, "out of memory");
+	if (template != NULL)
+		template->source = malloc(length + 1);
+	if (template == NULL || template->source == NULL) {
+		template_complain(name, 0, "out of memory");
+		template_free(template);
 		return NULL;
 	}
-	return parse(name, source, strlen(source), false, BIT(TEMPLATE_APP_NAME), 0);
+	template->kind = kind;
+	memcpy(template->source, source, length);
+	template->source[length] = '\0';
+	if (is_sound(template, name, length))
+		return template;
+	template_free(template);
+	return NULL;
 }
 
 void template_free(struct template *template)
@@ -153,158 +182,7 @@ void template_free(struct template *template)
 	free(template);
 }
 
-/* Turns CR LF into LF in place. */
-static size_t unify_line_ends(char *text, size_t length)
-{
-	size_t kept = 0;
-
-	for (size_t i = 0; i < length; i++)
-		if (!(text[i] == '\r' && i + 1 < length && text[i + 1] == '\n'))
-			text[kept++] = text[i];
-	text[kept] = '\0';
-	return kept;
-}
-
-/* Loads dir/locale/name. optional: an absent file is RESULT_OK with *template NULL. */
-static enum result load_file(struct template **template, const char *dir, const char *locale, const char *name,
-			     bool optional)
-{
-	bool subject = strcmp(name, "subject.txt") == 0;
-	unsigned allowed = subject ? BIT(TEMPLATE_APP_NAME) : ALL_VALUES;
-	char path[4096];
-	size_t length = 0;
-	char *source;
-	int wrote = snprintf(path, sizeof(path), "%s/%s/%s", dir, locale, name);
-
-	if (wrote < 0 || (size_t)wrote >= sizeof(path)) {
-		refuse(dir, 0, "path too long");
-		return RESULT_INVALID;
-	}
-	source = file_read(path, TEMPLATE_FILE_MAX, &length);
-	if (source == NULL) {
-		if (optional && errno == ENOENT)
-			return RESULT_OK;
-		refuse(path, 0, strerror(errno));
-		return RESULT_INVALID;
-	}
-	length = unify_line_ends(source, length);
-	if (subject && length > 0 && source[length - 1] == '\n')
-		source[--length] = '\0';
-	*template = parse(path, source, length, !subject, allowed, subject ? 0 : BIT(TEMPLATE_CODE));
-	return *template == NULL ? RESULT_INVALID : RESULT_OK;
-}
-
-static void set_free(struct template_set *set)
-{
-	template_free(set->subject);
-	template_free(set->text);
-	template_free(set->html);
-}
-
-static enum result load_set(struct template_set *set, const char *dir, const char *locale)
-{
-	enum result worst = RESULT_OK;
-
-	*set = (struct template_set){.subject = NULL};
-	memcpy(set->locale, locale, strlen(locale) + 1);
-	if (load_file(&set->text, dir, locale, "mail.txt", false) != RESULT_OK)
-		worst = RESULT_INVALID;
-	if (load_file(&set->html, dir, locale, "mail.html", false) != RESULT_OK)
-		worst = RESULT_INVALID;
-	if (load_file(&set->subject, dir, locale, "subject.txt", true) != RESULT_OK)
-		worst = RESULT_INVALID;
-	if (worst != RESULT_OK)
-		set_free(set);
-	return worst;
-}
-
-/* Letters, digits and dashes, beginning with a letter, and short enough. */
-static bool is_language_tag(const char *name)
-{
-	size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-");
-
-	return length > 0 && name[length] == '\0' && length < LOCALE_TAG_BYTES && name[0] > '9';
-}
-
-static struct template_set *find_set(const struct templates *templates, const char *locale, size_t length)
-{
-	for (size_t i = 0; i < templates->count; i++)
-		if (strncasecmp(templates->set[i].locale, locale, length) == 0 &&
-		    templates->set[i].locale[length] == '\0')
-			return &templates->set[i];
-	return NULL;
-}
-
-/* Loads every folder; logs what is wrong and goes on, so that one run names it all. */
-static enum result load_folders(struct templates *templates, const char *dir, DIR *folder)
-{
-	enum result worst = RESULT_OK;
-	struct dirent *entry;
-
-	while ((entry = readdir(folder)) != NULL) {
-		struct template_set *grown;
-
-		if (!is_language_tag(entry->d_name) || entry->d_type == DT_REG)
-			continue;
-		grown = realloc(templates->set, (templates->count + 1) * sizeof(*grown));
-		if (grown == NULL)
-			return RESULT_FAULT;
-		templates->set = grown;
-		if (load_set(&grown[templates->count], dir, entry->d_name) == RESULT_OK)
-			templates->count++;
-		else
-			worst = RESULT_INVALID;
-	}
-	return worst;
-}
-
-enum result templates_load(struct templates *templates, const char *dir)
-{
-	struct templates loaded = {.set = NULL};
-	DIR *folder = opendir(dir);
-	enum result result;
-
-	if (folder == NULL) {
-		char reason[128];
-
-		(void)snprintf(reason, sizeof(reason), "%s: set TEMPLATE_DIR to the folder of templates",
-			       strerror(errno));
-		refuse(dir, 0, reason);
-		return RESULT_INVALID;
-	}
-	result = load_folders(&loaded, dir, folder);
-	closedir(folder);
-	if (result == RESULT_OK && find_set(&loaded, TEMPLATE_DEFAULT, strlen(TEMPLATE_DEFAULT)) == NULL) {
-		refuse(dir, 0, "there is no folder " TEMPLATE_DEFAULT);
-		result = RESULT_INVALID;
-	}
-	if (result == RESULT_OK)
-		*templates = loaded;
-	else
-		templates_free(&loaded);
-	return result;
-}
-
-void templates_free(struct templates *templates)
-{
-	for (size_t i = 0; i < templates->count; i++)
-		set_free(&templates->set[i]);
-	free(templates->set);
-	*templates = (struct templates){.set = NULL};
-}
-
-static const char *tag_of(const void *templates, size_t i)
-{
-	return ((const struct templates *)templates)->set[i].locale;
-}
-
-const struct template_set *templates_choose(const struct templates *templates, const char *locale)
-{
-	size_t found = locale_choose(locale, templates->count, tag_of, templates);
-
-	return found < templates->count ? &templates->set[found]
-					: find_set(templates, TEMPLATE_DEFAULT, strlen(TEMPLATE_DEFAULT));
-}
+/* --- Filling --- */
 
 /* The HTML entity of a byte, or NULL. */
 static const char *entity(char byte)
@@ -337,8 +215,7 @@ static void put_escaped(struct text *out, const char *value)
 	}
 }
 
-void template_fill(const struct template *template, const char *const values[TEMPLATE_VALUES], bool escape,
-		   struct text *out)
+void template_fill(const struct template *template, const char *const values[TEMPLATE_VALUES], struct text *out)
 {
 	for (size_t i = 0; i < template->count; i++) {
 		const struct piece *piece = &template->piece[i];
@@ -346,7 +223,7 @@ void template_fill(const struct template *template, const char *const values[TEM
 		text_put_bytes(out, piece->text, piece->length);
 		if (piece->value == NO_VALUE)
 			continue;
-		if (escape)
+		if (template->kind == TEMPLATE_OF_HTML)
 			put_escaped(out, values[piece->value]);
 		else
 			text_put(out, values[piece->value]);

@@ -116,7 +116,7 @@ static const struct config_setting table[] = {
      "waiting requests beyond which the answer is 503"},
     {"APP_NAME", config_text, "OTP", 1, 64, W, AT(app_name), "name of your application in the mail"},
     {"EMAIL_SUBJECT", config_text, "Your {{app_name}} code", 1, 200, W, AT(email_subject),
-     "subject of the mail; {{app_name}} is replaced"},
+     "subject of the mail where its language has none; may hold {{app_name}} and more"},
     {"EMAIL_FROM", read_sender, NULL, 3, 320, W, AT(email_from),
      "sender of the mail: \"a@b.example\" or \"Name <a@b.example>\""},
     {"EMAIL_REPLY_TO", read_sender, "", 0, 320, W, AT(email_reply_to),

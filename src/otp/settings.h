@@ -44,7 +44,7 @@ struct settings {
 	int sends_per_day;
 	int budget_per_hour;
 	const char *app_name;
-	const char *email_subject; /* may hold {{app_name}} */
+	const char *email_subject; /* with placeholders */
 	struct sender email_from;
 	struct sender email_reply_to; /* address "": none */
 	char locale[LOCALE_BYTES];    /* as locale_read writes it; "" for none */

@@ -32,21 +32,15 @@ static void prepare(void)
 }
 
 /* NULL: refused. */
-static struct message_composer *compose(void)
+static struct composers *compose(void)
 {
 	static struct settings settings;
-	struct message_composer *composer = NULL;
 	FILE *kept = stderr;
 	stderr = nowhere;
 	enum result result = settings_read(&settings, PROGRAM_WORKER);
-	if (result == RESULT_OK) {
-		struct message_settings mail = {settings.app_name, settings.email_subject, &settings.email_from,
-						settings.template_dir};
-		result = message_composer_new(&composer, &mail);
-	}
+	struct composers *composers = result == RESULT_OK ? mail_compose(&settings) : NULL;
 	stderr = kept;
-	FUZZ_ASSERT((result == RESULT_OK) == (composer != NULL));
-	return composer;
+	return composers;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -64,9 +58,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	length = fuzz_text(&input, '\0', text, sizeof(text));
 	bool has_locale = locale_read(locale, text, length) == RESULT_OK;
-	struct message_composer *composer = compose();
-	if (composer != NULL)
-		(void)mail_build_and_check(composer, address.recipient, has_locale ? locale : NULL);
-	message_composer_free(composer);
+	struct composers *composers = compose();
+	if (composers != NULL)
+		(void)mail_build_and_check(composers, address.recipient, has_locale ? locale : NULL);
+	composers_free(composers);
 	return 0;
 }

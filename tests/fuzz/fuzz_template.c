@@ -1,5 +1,5 @@
 /* fuzz_template.c: whatever a folder of templates holds, it is refused with the file's name, or makes mails that are
- * in form. The input: mail.txt, mail.html and subject.txt, each ending with a byte FF. */
+ * in form. The input: mail.txt, mail.html, subject.txt, heading.txt and date.txt, each ending with a byte FF. */
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,7 +12,8 @@ static char folder[64];
 
 static void remove_folder(void)
 {
-	static const char *const names[] = {"/en/mail.txt", "/en/mail.html", "/en/subject.txt", "/en", ""};
+	static const char *const names[] = {
+	    "/en/mail.txt", "/en/mail.html", "/en/subject.txt", "/en/heading.txt", "/en/date.txt", "/en", ""};
 	char path[128];
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		(void)snprintf(path, sizeof(path), "%s%s", folder, names[i]);
@@ -44,31 +45,32 @@ static void write_file(const char *name, struct fuzz_input *input, bool is_optio
 	(void)close(fd);
 }
 
-/* "fuzz: FOLDER/en/FILE:LINE: reason", or of a language or a setting as a whole. */
+/* "fuzz: FOLDER/en/FILE:LINE: reason", or of the folder as a whole. */
 static void check_line(const char *line)
 {
-	bool is_file = strstr(line, folder) != NULL && strstr(line, ": ") != NULL;
-	FUZZ_ASSERT(strncmp(line, "fuzz: ", 6) == 0);
-	FUZZ_ASSERT(is_file || strncmp(line + 6, "en: ", 4) == 0 || strncmp(line + 6, "EMAIL_SUBJECT: ", 15) == 0);
+	FUZZ_ASSERT(strncmp(line, "fuzz: ", 6) == 0 && strncmp(line + 6, folder, strlen(folder)) == 0 &&
+		    strstr(line + 6, ": ") != NULL);
 }
 
-static struct message_composer *compose(void)
+static struct composers *compose(void)
 {
 	static char said[65536];
-	static struct sender sender = {.name = "An Example", .address = "otp@example.org"};
-	struct message_settings settings = {"An Example", "{{app_name}}", &sender, folder};
-	struct message_composer *composer = NULL;
+	struct settings settings = {.applications = "",
+				    .app_name = "An Example",
+				    .email_subject = "{{app_name}}",
+				    .email_from = {.name = "An Example", .address = "otp@example.org"},
+				    .template_dir = folder};
 	FILE *kept = stderr;
 	stderr = fmemopen(said, sizeof(said), "w");
 	complaint_start("fuzz");
-	enum result result = message_composer_new(&composer, &settings);
+	struct composers *composers = mail_compose(&settings);
 	(void)fclose(stderr);
 	stderr = kept;
-	FUZZ_ASSERT((result == RESULT_OK) == (said[0] == '\0') && (result == RESULT_OK) == (composer != NULL));
+	FUZZ_ASSERT((composers != NULL) == (said[0] == '\0'));
 	for (char *line = strtok(said, "\n"); line != NULL; line = strtok(NULL, "\n"))
 		check_line(line);
 	memset(said, 0, sizeof(said));
-	return composer;
+	return composers;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -79,9 +81,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	write_file("mail.txt", &input, false);
 	write_file("mail.html", &input, false);
 	write_file("subject.txt", &input, true);
-	struct message_composer *composer = compose();
-	if (composer != NULL)
-		FUZZ_ASSERT(strstr(mail_build_and_check(composer, "jane@example.com", NULL), "{{") == NULL);
-	message_composer_free(composer);
+	write_file("heading.txt", &input, true);
+	write_file("date.txt", &input, true);
+	struct composers *composers = compose();
+	if (composers != NULL)
+		FUZZ_ASSERT(strstr(mail_build_and_check(composers, "jane@example.com", NULL), "{{") == NULL);
+	composers_free(composers);
 	return 0;
 }

@@ -5,7 +5,8 @@
 #include <stdbool.h>
 
 #include "fuzz.h"
-#include "mail/message.h"
+#include "mail/composers.h"
+#include "otp/applications.h"
 
 #define LINE_MAX_BYTES 998U /* RFC 5322 2.1.1 */
 
@@ -19,6 +20,7 @@ static inline const char *mail_check_headers(const char *at, const char *recipie
 					    "Subject: ",
 					    "Auto-Submitted: ",
 					    "X-Auto-Response-Suppress: ",
+					    "X-Entity-Ref-ID: ",
 					    "MIME-Version: ",
 					    "Content-Type: "};
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -53,8 +55,20 @@ static inline void mail_check(const char *message, size_t length, const char *re
 	(void)mail_check_headers(message, recipient);
 }
 
+/* The composer of the one application that the settings describe; NULL: refused. */
+static inline struct composers *mail_compose(const struct settings *settings)
+{
+	struct applications *applications = NULL;
+	struct composers *composers = NULL;
+	FUZZ_ASSERT(applications_load(&applications, settings, 0) == RESULT_OK);
+	enum result result = composers_load(&composers, applications, settings);
+	applications_free(applications);
+	FUZZ_ASSERT((result == RESULT_OK) == (composers != NULL));
+	return composers;
+}
+
 /* Builds the mail of one request and checks it. */
-static inline const char *mail_build_and_check(struct message_composer *composer, const char *recipient,
+static inline const char *mail_build_and_check(const struct composers *composers, const char *recipient,
 					       const char *locale)
 {
 	static char out[MESSAGE_BYTES];
@@ -62,10 +76,12 @@ static inline const char *mail_build_and_check(struct message_composer *composer
 					  .recipient = recipient,
 					  .code = "31415926",
 					  .locale = locale,
+					  .purpose = "sign-in",
 					  .created_ms = 1700000000000,
 					  .expires_ms = 1700000600000};
 	size_t length = 0;
-	FUZZ_ASSERT(message_build(composer, &request, out, sizeof(out), &length) == RESULT_OK);
+	FUZZ_ASSERT(message_build(composers_find(composers, APPLICATION_DEFAULT), &request, out, sizeof(out),
+				  &length) == RESULT_OK);
 	mail_check(out, length, recipient);
 	return out;
 }

@@ -117,7 +117,7 @@ def test_what_is_wrong_with_an_address_is_said(stack, typed, said):
 # --- Languages ---
 
 @pytest.mark.parametrize("fields, header, subject", [
-    ({}, "pt-PT,pt;q=0.9,en;q=0.8", "Seu código OTP"), ({}, "fr,pt-BR;q=0.5", "Seu código OTP"), ({}, "en-US,pt;q=0.9", "Your OTP code"),
+    ({}, "pt-PT,pt;q=0.9,en;q=0.8", "Seu código OTP"), ({}, "sv,pt-BR;q=0.5", "Seu código OTP"), ({}, "en-US,pt;q=0.9", "Your OTP code"),
     ({"locale": "en"}, "pt-BR", "Your OTP code"), ({"locale": "pt_BR.UTF-8"}, "", "Seu código OTP"), ({"locale": "pt"}, "en", "Seu código OTP"),
     ({}, "", "Your OTP code"), ({}, "*", "Your OTP code"), ({}, ",;q=,\x7f", "Your OTP code")])
 def test_language(stack, fields, header, subject):

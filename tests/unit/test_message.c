@@ -16,7 +16,7 @@
 
 #include "base/complaint.h"
 #include "mail/message.h"
-#include "mail/template.h"
+#include "mail_parts.h"
 
 #define PATH_BYTES 256
 #define TEXT_OK "Code for {{app_name}}:\n\n{{code}}\n\n{{minutes}} min, {{requested_at}} = now\n"
@@ -66,12 +66,30 @@ static int finish(void **state)
 	return system(command);
 }
 
+/* What the composer at hand points to, and where answers go. */
+static struct texts shared;
+static const struct texts none = {.dir = ""};
+static struct sender reply_to;
+
+static void composer_free(struct message_composer *composer)
+{
+	message_composer_free(composer);
+	texts_free(&shared);
+}
+
 /* Makes a composer while standard error goes to the file "log"; NULL if refused. */
 static struct message_composer *try_new(const char *app_name, const char *subject, const char *from)
 {
 	struct sender sender;
-	struct message_settings settings = {
-	    .app_name = app_name, .subject = subject, .from = &sender, .template_dir = folder};
+	struct message_settings settings = {.place = "texts",
+					    .app_name = app_name,
+					    .subject = subject,
+					    .subject_place = "EMAIL_SUBJECT",
+					    .from = &sender,
+					    .reply_to = &reply_to,
+					    .locale = "",
+					    .own = &none,
+					    .shared = &shared};
 	const char *reason = NULL;
 	struct message_composer *composer = NULL;
 	int saved = dup(STDERR_FILENO);
@@ -81,14 +99,16 @@ static struct message_composer *try_new(const char *app_name, const char *subjec
 	assert_true(saved >= 0 && log >= 0);
 	dup2(log, STDERR_FILENO);
 	result = sender_parse(&sender, from, &reason);
-	if (result == RESULT_OK)
-		result = message_composer_new(&composer, &settings);
-	else
+	if (result != RESULT_OK)
 		complain("EMAIL_FROM", "%s", reason);
+	else if ((result = texts_load(&shared, folder)) == RESULT_OK)
+		result = message_composer_new(&composer, &settings);
 	dup2(saved, STDERR_FILENO);
 	close(saved);
 	close(log);
 	assert_true(result == RESULT_OK ? composer != NULL : composer == NULL);
+	if (composer == NULL)
+		composer_free(NULL);
 	return composer;
 }
 
@@ -113,9 +133,11 @@ static struct message_composer *new_ok(const char *app_name, const char *subject
 	return composer;
 }
 
-static const char *build(struct message_composer *composer, const char *locale)
+static const char *build_for(const struct message_composer *composer, const char *locale, const char *purpose)
 {
 	struct message_request request = {.id = {0x01, 0x8f, 0x3d, 0xe8, 0x4d, 0x50, 0xab},
+					  .challenge = {[13] = 0x01, [14] = 0x8f, [15] = 0x3d}, /* 102205 */
+					  .purpose = purpose,
 					  .recipient = "Jane.Doe+tag@xn--bcher-kva.example",
 					  .code = "012345",
 					  .locale = locale,
@@ -128,67 +150,19 @@ static const char *build(struct message_composer *composer, const char *locale)
 	return out;
 }
 
+static const char *build(const struct message_composer *composer, const char *locale)
+{
+	return build_for(composer, locale, "");
+}
+
 /* Builds with these settings; the caller looks at out. */
 static const char *mail_of(const char *app_name, const char *subject, const char *from)
 {
 	struct message_composer *composer = new_ok(app_name, subject, from);
 
 	(void)build(composer, NULL);
-	message_composer_free(composer);
+	composer_free(composer);
 	return out;
-}
-
-static void assert_has(const char *text, const char *part)
-{
-	if (strstr(text, part) == NULL)
-		fail_msg("\"%s\" is not in:\n%s", part, text);
-}
-
-/* CRLF only, 7-bit, no control byte, lines of at most 76 bytes (encoded ones) or limit. */
-static void assert_wire_safe(const char *text, size_t limit)
-{
-	size_t line = 0;
-
-	for (size_t i = 0; text[i] != '\0'; i++) {
-		if (text[i] == '\r') {
-			assert_int_equal(text[i + 1], '\n');
-			assert_true(line <= limit);
-			line = 0;
-			i++;
-			continue;
-		}
-		assert_true(text[i] >= 0x20 && text[i] <= 0x7E);
-		line++;
-	}
-	assert_int_equal(line, 0);
-}
-
-/* Undoes quoted-printable from the part with this type up to the next boundary. */
-static const char *decoded_part(const char *text, const char *type)
-{
-	static char decoded[MESSAGE_BYTES];
-	const char *at = strstr(text, type);
-	size_t used = 0;
-
-	assert_non_null(at);
-	at = strstr(at, "\r\n\r\n");
-	assert_non_null(at);
-	for (at += 4; strncmp(at, "--=_", 4) != 0; at++) {
-		unsigned value;
-
-		assert_true(*at != '\0');
-		if (*at != '=') {
-			decoded[used++] = *at;
-			continue;
-		}
-		if (at[1] != '\r') {
-			assert_int_equal(sscanf(at + 1, "%2X", &value), 1);
-			decoded[used++] = (char)value;
-		}
-		at += 2;
-	}
-	decoded[used] = '\0';
-	return decoded;
 }
 
 static void test_headers(void **state)
@@ -201,7 +175,9 @@ static void test_headers(void **state)
 	assert_int_equal(strncmp(mail, "Date: Fri, 03 May 2024 14:05:06 +0000\r\n", 39), 0);
 	assert_has(mail, "\r\nFrom: \"Acme Login\" <Login@example.com>\r\nTo: Jane.Doe+tag@xn--bcher-kva.example\r\n"
 			 "Message-ID: <018f3de8-4d50-ab00-0000-000000000000@example.com>\r\n"
-			 "Subject: Your Acme code\r\nAuto-Submitted: auto-generated\r\n");
+			 "Subject: Your Acme code\r\nAuto-Submitted: auto-generated\r\n"
+			 "X-Auto-Response-Suppress: All\r\n"
+			 "X-Entity-Ref-ID: 018f3de8-4d50-ab00-0000-000000000000\r\nMIME-Version: 1.0\r\n");
 	assert_has(mail, "\r\nMIME-Version: 1.0\r\nContent-Type: multipart/alternative;\r\n boundary=\"=_018f3de8-");
 	assert_has(mail, "\r\nContent-Type: text/plain; charset=utf-8\r\n");
 	assert_has(mail, "\r\nContent-Type: text/html; charset=utf-8\r\n");
@@ -272,7 +248,7 @@ static void test_repeat_is_identical_P2(void **state)
 	assert_non_null(first);
 	assert_string_equal(build(composer, "en"), first);
 	free(first);
-	message_composer_free(composer);
+	composer_free(composer);
 }
 
 static void test_from(void **state)
@@ -289,6 +265,29 @@ static void test_from(void **state)
 			   "cher.example>"),
 		   "\r\nFrom: =?UTF-8?B?Wm/DqyDwn5SR?= <a@xn--bcher-kva.example>\r\n");
 	assert_has(mail_of("A", "s", "=?x?= <a@example.com>"), "\r\nFrom: =?UTF-8?B?PT94Pz0=?= <a@example.com>\r\n");
+}
+
+static void test_reply_to(void **state)
+{
+	(void)state;
+	assert_null(strstr(mail_of("A", "s", "a@example.com"), "Reply-To"));
+	reply_to = (struct sender){.name = "Zo\xC3\xAB", .address = "help@example.org"};
+	(void)mail_of("A", "s", "Acme <a@example.com>");
+	reply_to = (struct sender){.address = ""};
+	assert_has(out,
+		   "\r\nFrom: \"Acme\" <a@example.com>\r\nReply-To: =?UTF-8?B?Wm/Dqw==?= <help@example.org>\r\nTo: ");
+}
+
+/* What each mail says of itself: its code, its reference, its purpose. */
+static void test_subject_of_each_mail(void **state)
+{
+	struct message_composer *composer =
+	    new_ok("Acme", "{{code}} {{app_name}} {{purpose}} {{reference}}", "a@example.com");
+
+	(void)state;
+	assert_has(build_for(composer, NULL, "sign-in"), "\r\nSubject: 012345 Acme sign-in HCP\r\n");
+	assert_has(build_for(composer, NULL, ""), "\r\nSubject: 012345 Acme  HCP\r\n");
+	composer_free(composer);
 }
 
 static void test_subject(void **state)
@@ -336,8 +335,9 @@ static void test_refused_settings_A10(void **state)
 	assert_null(try_new("A", "s", "Acme"));
 	assert_null(try_new("A", "s", "Acme <a@example.com"));
 	assert_null(try_new("A", "s", "a@example.com, b@example.com"));
-	assert_null(try_new("A", "{{code}}", "a@example.com"));
-	assert_true(was_logged("only {{app_name}}"));
+	assert_null(try_new("A", "{{minutes}}", "a@example.com"));
+	assert_true(was_logged("EMAIL_SUBJECT:1: this placeholder has no value here; there are {{app_name}} {{code}} "
+			       "{{reference}} {{purpose}}\n"));
 }
 
 static void refuse_template(const char *name, const char *text, size_t length, const char *where, const char *why)
@@ -356,7 +356,7 @@ static void refuse_template(const char *name, const char *text, size_t length, c
 
 static void test_refused_templates(void **state)
 {
-	static char large[TEMPLATE_FILE_MAX + 1];
+	static char large[TEXTS_FILE_MAX + 1];
 	char from[PATH_BYTES];
 
 	(void)state;
@@ -365,7 +365,7 @@ static void test_refused_templates(void **state)
 	REFUSE("en/mail.txt", "\xEF\xBB\xBF{{code}}\n", "1", "byte order mark");
 	REFUSE("en/mail.html", "\xEF\xBB\xBF{{code}}\n", "1", "byte order mark");
 	REFUSE("en/mail.html", "a\n{{ code }}\n", "2", "unknown placeholder");
-	REFUSE("en/mail.html", "{{app_name}}\n", "1", "{{code}} is missing");
+	REFUSE("en/mail.html", "{{app_name}}\n", "1", "missing: {{code}}");
 	REFUSE("en/mail.txt", "{{code}}\n\xE9\n", "2", "UTF-8");
 	REFUSE("en/mail.txt", "{{code}}\na\rb\n", "2", "control character");
 	REFUSE("en/mail.txt", "{{code}}\n\0\n", "2", "control character");
@@ -411,13 +411,14 @@ static void test_languages(void **state)
 		assert_has(out, "\r\nSubject: Your code\r\n");
 	}
 	assert_has(decoded_part(build(composer, "de-CH-1996"), "text/plain"), "Deutsch");
-	message_composer_free(composer);
+	composer_free(composer);
 }
 
 static void test_no_room(void **state)
 {
 	struct message_composer *composer = new_ok("A", "s", "a@example.com");
-	struct message_request request = {.recipient = "b@example.com", .code = "1", .expires_ms = 60000};
+	struct message_request request = {
+	    .recipient = "b@example.com", .code = "1", .purpose = "", .expires_ms = 60000};
 	size_t whole = 0;
 	size_t length = 7;
 
@@ -429,7 +430,7 @@ static void test_no_room(void **state)
 	assert_int_equal(message_build(composer, &request, out, whole + 1, &length), RESULT_OK);
 	request.created_ms = INT64_MAX;
 	assert_int_equal(message_build(composer, &request, out, sizeof(out), &length), RESULT_FAULT);
-	message_composer_free(composer);
+	composer_free(composer);
 }
 
 int main(void)
@@ -441,7 +442,9 @@ int main(void)
 	    cmocka_unit_test(test_trailing_space_is_encoded),
 	    cmocka_unit_test(test_repeat_is_identical_P2),
 	    cmocka_unit_test(test_from),
+	    cmocka_unit_test(test_reply_to),
 	    cmocka_unit_test(test_subject),
+	    cmocka_unit_test(test_subject_of_each_mail),
 	    cmocka_unit_test(test_refused_settings_A10),
 	    cmocka_unit_test(test_languages),
 	    cmocka_unit_test(test_no_room),
