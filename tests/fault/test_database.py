@@ -296,29 +296,3 @@ def test_sweep_on_schedule_while_validates_run(stack):
         stack.query("drop trigger note on otp.challenge")
         stack.query("drop function public.note")
         stack.query("drop table public.steps")
-
-
-def test_disk_full_is_no_success(stack):
-    """A server that cannot write (its WAL's disk is full, here: a trigger that raises disk_full): 503 or 500, no success,
-    and service once there is room."""
-    token = stack.plant("123456")
-    stack.query("create function public.full_disk() returns trigger language plpgsql as"
-                " $$ begin raise exception 'no space left on device' using errcode = 'disk_full'; end $$")
-    stack.query("create trigger full_disk before insert or update on otp.challenge for each row execute function public.full_disk()")
-    try:
-        for _ in range(3):
-            assert stack.validate(token, "123456").status in (500, 503)
-            assert stack.generate().status in (500, 503)
-    finally:
-        stack.query("drop trigger full_disk on otp.challenge")
-        stack.query("drop function public.full_disk")
-    assert stack.validate(token, "123456").status == 200
-
-
-def test_two_servers_with_one_away(stack):
-    """host=a,b in DATABASE_URL: the one that is there is used."""
-    url = f"host=/nonexistent,{stack.postgres.socket} dbname=otp user=otp_validate target_session_attrs=read-write"
-    stack.stop_responder("validate", 0)
-    stack.start_responder("validate", 0, DATABASE_URL=url)
-    with stack.fastcgi("validate-0") as connection:
-        assert connection.request("POST", "/validate-password", {"token": make_token(), "password": "1"}).status == 401

@@ -5,12 +5,12 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
 
 import pytest
 
-from stack import address_of, as_service, free_port, give_to_service, make_token, pg_bin, token_id, wait_for
+from memory import Clients
+from stack import as_service, free_port, give_to_service, pg_bin, wait_for
 from stack.postgres import Postgres
 
 
@@ -104,36 +104,6 @@ def test_a_first_host_that_is_no_primary(stack, standby):
     assert took < 2 and frozen < 5
 
 
-class Client(threading.Thread):
-    """Asks for codes and guesses wrong until stopped; notes what was answered, and when."""
-
-    def __init__(self, stack):
-        super().__init__(daemon=True)
-        self.stack = stack
-        self.done = threading.Event()
-        self.tokens = {}  # -> wrong guesses that were answered as such
-        self.answers = []  # (moment, status) of every request for a code
-        self.strange = []
-
-    def run(self):
-        connection = self.stack.http()
-        while not self.done.is_set():
-            answer = self.stack.generate(address_of("failover"), connection=connection)
-            self.answers.append((time.monotonic(), answer.status))
-            if answer.status == 200:
-                self.tokens[answer.token] = 0
-                guess = self.stack.validate(answer.token, "000000", connection=connection)
-                self.tokens[answer.token] += guess.error == "wrong_password"
-                answer = guess
-            if answer.status not in (200, 401, 503):
-                self.strange.append(answer)
-
-
-def first_answer(clients, status, after):
-    """When the first answer of that status came, after a moment; None: none came."""
-    return min((moment for client in clients for moment, got in list(client.answers) if got == status and moment > after), default=None)
-
-
 @pytest.mark.parametrize("fate", ["kill", "freeze"])
 def test_p1_p4_a_synchronous_standby_is_promoted_under_load(stack, standby, fate):
     """P1, P4: the primary dies or freezes under load and its synchronous standby is promoted: every token that was answered
@@ -147,32 +117,19 @@ def test_p1_p4_a_synchronous_standby_is_promoted_under_load(stack, standby, fate
         kind, number = name.split("-")
         stack.stop_responder(kind, int(number))
         stack.start_responder(kind, int(number), DATABASE_URL=conninfo(kind, *servers))
-    clients = [Client(stack) for _ in range(4)]
-    for client in clients:
-        client.start()
-    try:
-        wait_for(lambda: sum(len(client.tokens) for client in clients) > 200, 60, "traffic")
+    with Clients(stack) as clients:
+        wait_for(lambda: clients.tokens() > 200, 60, "traffic")
         fallen = time.monotonic()
         getattr(stack.postgres, fate)()
         stack.close_admin()
         standby.promote()
-        away = wait_for(lambda: first_answer(clients, 503, fallen), 20, "the primary to be missed")
-        served = wait_for(lambda: first_answer(clients, 200, away), 20, "service after the failover")
-        before = sum(len(client.tokens) for client in clients)
-        wait_for(lambda: sum(len(client.tokens) for client in clients) > before + 50, 30, "traffic to go on")
-    finally:
-        for client in clients:
-            client.done.set()
-        for client in clients:
-            client.join(30)
+        away = wait_for(lambda: clients.first(503, fallen), 20, "the primary to be missed")
+        served = wait_for(lambda: clients.first(200, away), 20, "service after the failover")
+        before = clients.tokens()
+        wait_for(lambda: clients.tokens() > before + 50, 30, "traffic to go on")
     print(f"{fate}: {served - fallen:.2f} s to the first 200")
-    assert not [client.strange for client in clients if client.strange]
-    told = {token_id(token): count for client in clients for token, count in client.tokens.items()}
     with standby.connect() as connection:
-        rows = dict(connection.execute("select c.id, c.attempts from otp.challenge c join otp.mail m using (id)").fetchall())
-    lost = [token for token in told if token not in rows]
-    assert not lost, f"{len(lost)} of {len(told)} tokens are lost"
-    assert all(rows[token] >= count for token, count in told.items())
+        clients.check(connection)
     assert served - fallen < 10
     if fate == "freeze":
         stack.postgres.thaw()
