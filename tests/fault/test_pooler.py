@@ -1,0 +1,72 @@
+"""PgBouncer between the programs and the database: in session mode all is as without it; transaction mode is named in the log."""
+import shutil
+
+import pytest
+
+from memory import Clients
+from stack import address_of, as_service, give_to_service, wait_for
+
+PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
+PORT = 6432  # names the socket's file; nothing listens on the network
+pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed")
+
+
+@pytest.fixture
+def pooler(stack):
+    """pooler(mode) starts PgBouncer and lets all programs use it."""
+    folder = stack.folder / "pooler"
+    folder.mkdir()
+    started = []
+
+    def start(mode):
+        (folder / "users").write_text("".join(f'"otp_{kind}" ""\n' for kind in ("generate", "validate", "worker")))
+        (folder / "pgbouncer.ini").write_text(
+            f"[databases]\notp = host={stack.postgres.socket}\n"
+            f"[pgbouncer]\nlisten_addr =\nlisten_port = {PORT}\nunix_socket_dir = {folder}\nauth_type = trust\n"
+            f"auth_file = {folder}/users\npool_mode = {mode}\n")
+        give_to_service(folder)
+        process = stack.launch("pgbouncer", [*as_service(folder), PGBOUNCER, folder / "pgbouncer.ini"])
+        started.append(process)
+        process.wait_ready((folder / f".s.PGSQL.{PORT}").exists)
+        stack.stop_worker()
+        for name in list(stack.responders):
+            kind, number = name.split("-")
+            stack.stop_responder(kind, int(number))
+            stack.start_responder(kind, int(number), wait=False, DATABASE_URL=f"host={folder} port={PORT} dbname=otp user=otp_{kind}")
+        stack.start_worker(wait=False, DATABASE_URL=f"host={folder} port={PORT} dbname=otp user=otp_worker")
+        return process
+    yield start
+    for process in started:
+        process.stop()
+    shutil.rmtree(folder)
+
+
+def events(stack, level):
+    found = [event for process in [*stack.responders.values(), *stack.workers.values()] for event in process.events("database_pooler")]
+    return [event for event in found if event["level"] == level]
+
+
+def test_session_mode(stack, pooler):
+    """Codes are asked for, mailed and accepted; what a session must keep is kept, wake-ups included."""
+    pooler("session")
+    for name, process in stack.responders.items():
+        stack.wait_responder(process, stack.socket_path(name))
+    wait_for(lambda: stack.workers["worker-0"].events("database_up"), 15)
+    with Clients(stack) as clients:
+        wait_for(lambda: clients.tokens() > 100, 30, "traffic")
+    assert not clients.count(503)
+    clients.check(stack.admin)
+    address = address_of()
+    token = stack.generate(address).token
+    assert stack.validate(token, stack.smtp.wait(address).code).status == 200
+    assert len(events(stack, "info")) >= 4, "a pooler in between is noted by each program"
+    assert not events(stack, "error")
+
+
+def test_transaction_mode_is_named(stack, pooler):
+    """A session that is another one for each statement: an error says what to do instead, and nothing is answered wrongly."""
+    pooler("transaction")
+    with Clients(stack) as clients:
+        found = wait_for(lambda: events(stack, "error"), 30, "the error")
+    assert all("use session mode or a direct connection" in event["reason"] for event in found)
+    clients.check(stack.admin)
