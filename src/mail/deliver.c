@@ -17,6 +17,10 @@
 #define SETTLE_AT_EXIT_MS 5000U /* how long a process that is to end tries to record what it has done */
 #define LEASE_MARGIN_MS 1000U   /* sending ends so long before the lease */
 
+/* One claim is for several sessions with a relay: a commit costs much more than a connection. */
+#define CLAIM_SESSIONS 5U
+#define CLAIM_MAX 50U
+
 /* While the queue is long and the relay quick, the next mails are claimed while those at hand are sent: so many that
    the server's answer fits the socket, since it commits only when all is written, and no more row may be locked then.
  */
@@ -333,7 +337,11 @@ static void release(struct run *run)
 
 int deliver_run(const struct deliver *deliver)
 {
-	struct run run = {.deliver = deliver, .max = (size_t)deliver->settings->messages_per_session};
+	size_t session = (size_t)deliver->settings->messages_per_session;
+	struct run run = {.deliver = deliver,
+			  .max = session < CLAIM_MAX / CLAIM_SESSIONS ? session * CLAIM_SESSIONS
+				 : session < CLAIM_MAX                ? CLAIM_MAX
+								      : session};
 	int status = EXIT_FAILURE;
 
 	if (!allocate(&run)) {

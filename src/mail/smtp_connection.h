@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mail/smtp_dial.h"
 #include "mail/smtp_mail.h"
 #include "mail/smtp_monitor.h"
 #include "mail/smtp_relay.h"
@@ -18,7 +19,8 @@ struct smtp_session;
 struct smtp_identity {
 	const char *user; /* "": no login */
 	char password[1024];
-	char address[ADDRESS_MAX + 1]; /* for MAIL FROM; its domain greets */
+	char address[ADDRESS_MAX + 1]; /* for MAIL FROM */
+	const char *helo;              /* for EHLO */
 };
 
 struct smtp_connection {
@@ -36,16 +38,15 @@ struct smtp_connection {
 
 	/* How it goes. */
 	struct smtp_session *smtp;
+	struct smtp_dial dial;
 	struct smtp_letter *letter;
 	struct smtp_letter *current; /* the mail under way: its MAIL was accepted */
 	size_t added;                /* mails given to libesmtp */
 	size_t answered;             /* mails whose MAIL was answered */
 	size_t settled;              /* mails that were taken, or whose recipient the relay knows to be none */
-	int lowest_fd;
-	bool was_connected;
-	bool has_refused;  /* a mail, and not by closing the connection */
-	bool is_our_fault; /* TLS, login or configuration, not a passing state of the relay */
-	bool is_unmade;    /* a mail's text could not be made */
+	bool has_refused;            /* a mail, and not by closing the connection */
+	bool is_our_fault;           /* TLS, login or configuration, not a passing state of the relay */
+	bool is_unmade;              /* a mail's text could not be made */
 	struct smtp_monitor monitor;
 	struct smtp_reply reason; /* for the caller: why the session took nothing */
 };

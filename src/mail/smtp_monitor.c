@@ -28,12 +28,6 @@ bool smtp_monitor_received(struct smtp_monitor *monitor, char *bytes, size_t len
 	if (monitor->has_begun || length == 0)
 		return true;
 	smtp_offers_read(&monitor->offers, bytes, length);
-	if (monitor->awaits_tls) {
-		const char *end = memchr(bytes, '\n', length);
-
-		monitor->is_injected = end != NULL && end + 1 < bytes + length;
-		monitor->awaits_tls = false;
-	}
 	if (monitor->is_logging_in && starts_with(bytes, length, "235"))
 		monitor->is_logged_in = true;
 	if (bytes[0] == '4' || bytes[0] == '5')
@@ -58,7 +52,7 @@ static void refuse_mechanisms(struct smtp_monitor *monitor)
 
 bool smtp_monitor_sends(struct smtp_monitor *monitor, const char *bytes, size_t length)
 {
-	static const char *const steps[] = {"EHLO", "HELO", "STARTTLS", "AUTH", "MAIL"};
+	static const char *const steps[] = {"EHLO", "HELO", "AUTH", "MAIL"};
 
 	if (monitor->has_begun)
 		return true;
@@ -67,7 +61,6 @@ bool smtp_monitor_sends(struct smtp_monitor *monitor, const char *bytes, size_t 
 			monitor->step = steps[i];
 	if (starts_with(bytes, length, "EHLO"))
 		monitor->offers.mechanisms[0] = '\0';
-	monitor->awaits_tls = starts_with(bytes, length, "STARTTLS");
 	monitor->is_logging_in = monitor->is_logging_in || starts_with(bytes, length, "AUTH ");
 	monitor->has_begun = starts_with(bytes, length, "MAIL ");
 	/* The relay knows no EHLO, which is no refusal. */

@@ -11,8 +11,6 @@
 /* {0} at the start of a session. */
 struct smtp_monitor {
 	bool needs_login;
-	bool awaits_tls;       /* STARTTLS was sent, and not answered yet */
-	bool is_injected;      /* something came in the clear behind the answer to STARTTLS */
 	bool is_logging_in;    /* AUTH was sent */
 	bool is_logged_in;     /* and answered with 235 */
 	bool is_login_refused; /* or with a refusal, or there was no way to log in */

@@ -2,21 +2,21 @@
 #include "mail/smtp_relay.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/complaint.h"
 
-static enum result open_relay(struct smtp_relay *relay, const struct endpoint *endpoint,
+static enum result open_relay(struct smtp_relay *relay, const struct settings_relay *setting,
 			      const struct settings *settings)
 {
-	if (endpoint->is_ipv6) {
-		complain("SMTP_RELAYS", "[%s]: libesmtp takes no IPv6 address: use a host name", endpoint->host);
-		return RESULT_INVALID;
-	}
-	(void)snprintf(relay->name, sizeof(relay->name), "%s:%s", endpoint->host, endpoint->port);
-	relay->port = (int)strtol(endpoint->port, NULL, 10);
-	if (settings->smtp_tls != SMTP_TLS_REQUIRED)
+	const struct endpoint *endpoint = &setting->endpoint;
+
+	(void)snprintf(relay->name, sizeof(relay->name), "%s%s%s%s:%s", setting->is_implicit ? "smtps://" : "",
+		       endpoint->is_ipv6 ? "[" : "", endpoint->host, endpoint->is_ipv6 ? "]" : "", endpoint->port);
+	relay->host = endpoint->host;
+	relay->port = endpoint->port;
+	relay->is_implicit = setting->is_implicit;
+	if (settings->smtp_tls != SMTP_TLS_REQUIRED && !setting->is_implicit)
 		return RESULT_OK;
 	relay->tls = smtp_tls_new(endpoint->host, settings->smtp_ca_file);
 	if (relay->tls != NULL)
@@ -113,6 +113,7 @@ void smtp_relay_note_session(struct smtp_relay *relay, enum smtp_trouble trouble
 		relay->not_before_ms = 0;
 		break;
 	case SMTP_TROUBLE_AWAY:
+		relay->failures++;
 		relay->not_before_ms = now_ms + at_most(pause_ms, SMTP_PAUSE_ALONE_MS);
 		break;
 	case SMTP_TROUBLE_LOGIN:

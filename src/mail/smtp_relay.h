@@ -26,8 +26,11 @@ enum smtp_trouble {
 };
 
 struct smtp_relay {
-	char name[264]; /* "host:port", for libesmtp and the log */
-	int port;
+	char name[280]; /* as in the settings, for the log */
+	const char *host;
+	const char *port;
+	bool is_implicit;       /* TLS from the first byte */
+	unsigned failures;      /* sessions in which it could not be used */
 	struct smtp_tls *tls;   /* NULL: plaintext */
 	uint64_t pause_ms;      /* 0: no trouble since it last took a mail */
 	uint64_t retry_at_ms;   /* until then it is tried after the others */

@@ -15,6 +15,7 @@
 struct smtp_send {
 	struct smtp_relays relays;
 	struct smtp_identity identity;
+	size_t session_max; /* mails in a session */
 };
 
 /* --- Settings --- */
@@ -22,7 +23,11 @@ struct smtp_send {
 static enum result read_identity(struct smtp_identity *identity, const struct settings *settings)
 {
 	identity->user = settings->smtp_user;
-	memcpy(identity->address, settings->email_from.address, sizeof(identity->address));
+	memcpy(identity->address,
+	       settings->return_path[0] != '\0' ? settings->return_path : settings->email_from.address,
+	       sizeof(identity->address));
+	identity->helo =
+	    settings->smtp_helo[0] != '\0' ? settings->smtp_helo : strrchr(settings->email_from.address, '@') + 1;
 	if (identity->user[0] == '\0')
 		return RESULT_OK;
 	return private_file_read_line(settings->smtp_password_file, identity->password, sizeof(identity->password));
@@ -35,6 +40,8 @@ enum result smtp_send_new(struct smtp_send **smtp, const struct settings *settin
 
 	if (made != NULL && smtp_session_prepare() == RESULT_OK)
 		result = smtp_relays_open(&made->relays, settings);
+	if (result == RESULT_OK)
+		made->session_max = (size_t)settings->messages_per_session;
 	if (result == RESULT_OK)
 		result = read_identity(&made->identity, settings);
 	if (result == RESULT_OK)
@@ -109,15 +116,16 @@ static struct smtp_relay *choose(struct round *round, size_t *max)
 	struct smtp_relay *well;
 	size_t open;
 
-	*max = round->count;
+	*max = round->smtp->session_max;
 	if (relay == NULL || relay->pause_ms == 0)
 		return relay;
-	*max = 1;
 	well = smtp_relays_choose_well(relays, wanted & ~bit_of(round, relay));
 	open = collect(round, bit_of(round, relay), round->count);
-	if (well == NULL || open == 1)
+	if (well == NULL || open == 1) {
+		*max = 1;
 		return relay;
-	*max = open - 1;
+	}
+	*max = open - 1 < *max ? open - 1 : *max;
 	return well;
 }
 

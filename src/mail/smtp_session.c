@@ -4,37 +4,28 @@
    - Its return value says nothing of delivery: what became of a mail is noted in its events, as they happen.
    - The next mail is added when the relay has answered for the recipient of the one before, so that a session can end
      early.
-   - connect() has no timeout, and the others are per read: smtp_timer.c interrupts the former and cuts the connection.
-   - What was sent in the clear behind the answer to STARTTLS, and whether a login worked, smtp_monitor.c watches.
+   - It knows no TLS of today and no deadline: smtp_dial.c makes the connection, and smtp_timer.c cuts it.
+   - Whether a login worked, smtp_monitor.c watches.
    - What is left unread of a text is sent in front of the next one, in another person's mail. BDAT leaves some when a
      chunk is refused, so the relay's offer of it is hidden; and a connection on which a text was begun but not read to
      its end is cut before the next mail, whatever the reason. */
 #include "mail/smtp_session.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <auth-client.h>
 #include <libesmtp.h> /* after auth-client.h: it declares some functions only then */
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "mail/smtp_dial.h"
 #include "mail/smtp_letter.h"
 #include "mail/smtp_timer.h"
-#include "mail/smtp_tls.h"
-#include "mail/smtp_verdict.h"
 
-/* As libesmtp.h declares it, but only behind OpenSSL's headers, which are smtp_tls.c's business. */
-int smtp_starttls_set_ctx(smtp_session_t session, struct ssl_ctx_st *context);
-
-#define CONNECT_MS 5000U
 #define QUIT_MS 2000U
 
 static void status_to_reply(struct smtp_reply *reply, const smtp_status_t *status)
@@ -100,40 +91,11 @@ static void add_next(struct smtp_connection *session)
 
 /* --- Events, in the order in which a session has them --- */
 
-/* The connection's descriptor: libesmtp does not tell it, but it is one of the lowest that were free, and connected. */
-static int find_socket(int lowest, int port)
-{
-	for (int fd = lowest; fd < lowest + 16; fd++) {
-		struct sockaddr_in6 peer = {.sin6_family = AF_UNSPEC};
-		socklen_t length = sizeof(peer);
-
-		/* The port is at the same place in both families. */
-		if (getpeername(fd, (struct sockaddr *)&peer, &length) == 0 &&
-		    (peer.sin6_family == AF_INET || peer.sin6_family == AF_INET6) && ntohs(peer.sin6_port) == port)
-			return fd;
-	}
-	return -1;
-}
-
 static uint64_t time_left_ms(const struct smtp_connection *session)
 {
 	uint64_t now_ms = clock_boot_ms();
 
 	return now_ms < session->deadline_ms ? session->deadline_ms - now_ms : 0;
-}
-
-/* Once for each address of the relay that answers. */
-static void on_connect(struct smtp_connection *session)
-{
-	int fd = find_socket(session->lowest_fd, session->relay->port);
-	int on = 1;
-
-	session->was_connected = true;
-	session->monitor = (struct smtp_monitor){.needs_login = session->identity->user[0] != '\0'};
-	smtp_timer_connected(fd, time_left_ms(session));
-	/* A mail is several small writes: Nagle's algorithm would hold back the last one for 40 ms. */
-	if (fd >= 0)
-		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
 static void on_mail_status(struct smtp_connection *session, smtp_message_t message)
@@ -192,20 +154,9 @@ static void on_event(smtp_session_t smtp, int event, void *context, ...)
 	va_start(values, context);
 	switch (event) {
 	case SMTP_EV_CONNECT:
-		on_connect(session);
+		if (smtp_dial_give(&session->dial) != RESULT_OK)
+			smtp_reply_say(&session->reason, "connect: out of resources");
 		break;
-	case SMTP_EV_EXTNA_STARTTLS:
-		smtp_reply_say(&session->reason, "TLS: the relay does not offer STARTTLS");
-		session->is_our_fault = true;
-		break;
-	case SMTP_EV_WRONG_PEER_CERTIFICATE: {
-		/* It compares with the canonical name of DNS; OpenSSL has compared with ours. */
-		int *is_ok = va_arg(values, int *);
-
-		(void)va_arg(values, char *);
-		*is_ok = smtp_tls_is_verified(va_arg(values, void *));
-		break;
-	}
 	case SMTP_EV_MAILSTATUS:
 		(void)va_arg(values, char *);
 		on_mail_status(session, va_arg(values, smtp_message_t));
@@ -232,8 +183,6 @@ static void on_bytes(const char *bytes, int length, int direction, void *context
 		goes_on = smtp_monitor_received(&session->monitor, (char *)bytes, (size_t)length);
 	else if (direction == 1)
 		goes_on = smtp_monitor_sends(&session->monitor, bytes, (size_t)length);
-	if (session->monitor.is_injected)
-		smtp_tls_distrust(session->relay->tls, "plaintext was injected after STARTTLS");
 	if (!goes_on)
 		smtp_timer_cut();
 }
@@ -275,12 +224,9 @@ static bool set_up(struct smtp_connection *session, auth_context_t login)
 {
 	smtp_session_t smtp = session->smtp;
 
-	if (!smtp_set_server(smtp, session->relay->name) ||
-	    !smtp_set_hostname(smtp, strrchr(session->identity->address, '@') + 1) || !set_timeouts(smtp, session) ||
-	    !smtp_set_eventcb(smtp, on_event, session) || !smtp_set_monitorcb(smtp, on_bytes, session, 0))
-		return false;
-	if (session->relay->tls != NULL && (!smtp_starttls_enable(smtp, Starttls_REQUIRED) ||
-					    !smtp_starttls_set_ctx(smtp, smtp_tls_context(session->relay->tls))))
+	if (!smtp_set_server(smtp, session->dial.name) || !smtp_set_hostname(smtp, session->identity->helo) ||
+	    !set_timeouts(smtp, session) || !smtp_set_eventcb(smtp, on_event, session) ||
+	    !smtp_set_monitorcb(smtp, on_bytes, session, 0))
 		return false;
 	if (login != NULL &&
 	    (!auth_set_mechanism_flags(login, AUTH_PLUGIN_PLAIN, 0) ||
@@ -290,54 +236,22 @@ static bool set_up(struct smtp_connection *session, auth_context_t login)
 	return session->added == 1;
 }
 
-/* The lowest descriptor that is free. */
-static int lowest_free_fd(void)
-{
-	int fd = dup(STDERR_FILENO);
-
-	if (fd >= 0)
-		close(fd);
-	return fd >= 0 ? fd : 3;
-}
-
-static void run(struct smtp_connection *session)
-{
-	if (session->relay->tls != NULL)
-		smtp_tls_begin(session->relay->tls);
-	session->lowest_fd = lowest_free_fd();
-	smtp_timer_connecting(session->patience_ms < CONNECT_MS ? session->patience_ms : CONNECT_MS);
-	(void)smtp_start_session(session->smtp);
-	smtp_timer_stop();
-}
-
 /* Why the relay could not be used, if no event has said so. */
 static void find_reason(struct smtp_connection *session)
 {
 	const struct smtp_monitor *monitor = &session->monitor;
-	const char *failure = session->relay->tls != NULL ? smtp_tls_failure(session->relay->tls) : "";
-	char text[SMTP_REPLY_BYTES] = "";
-	int error = smtp_errno();
+	char text[SMTP_REPLY_BYTES];
 
 	if (session->reason.text[0] != '\0')
 		return;
 	if (monitor->heard.text[0] != '\0') {
 		session->reason = monitor->heard;
 		session->is_our_fault = monitor->heard.code == 0 || monitor->heard.code >= 500;
-	} else if (failure[0] != '\0') {
-		(void)snprintf(text, sizeof(text), "TLS: %s", failure);
-		smtp_reply_say(&session->reason, text);
-		session->is_our_fault = true;
-	} else if (session->was_connected) {
-		(void)snprintf(text, sizeof(text), "%s: %s", monitor->step != NULL ? monitor->step : "greeting",
-			       smtp_letter_lost);
-		smtp_reply_say(&session->reason, text);
-	} else if (error == -EINTR) {
-		smtp_reply_say(&session->reason, "connect: timed out");
-	} else {
-		const char *known = smtp_strerror(error, text, sizeof(text));
-
-		smtp_reply_say(&session->reason, known != NULL && known[0] != '\0' ? known : "connect: failed");
+		return;
 	}
+	(void)snprintf(text, sizeof(text), "%s: %s", monitor->step != NULL ? monitor->step : "greeting",
+		       smtp_letter_lost);
+	smtp_reply_say(&session->reason, text);
 }
 
 static enum smtp_trouble trouble_of(const struct smtp_connection *session)
@@ -375,37 +289,53 @@ static void report(struct smtp_connection *session, enum smtp_trouble trouble)
 	}
 }
 
-enum smtp_trouble smtp_session_run(struct smtp_connection *session)
+/* What libesmtp does with the connection that was made for it. */
+static void talk(struct smtp_connection *session)
 {
-	bool needs_login = session->identity->user[0] != '\0';
-	auth_context_t login = needs_login ? auth_create_context() : NULL;
-	enum smtp_trouble trouble;
+	auth_context_t login = session->monitor.needs_login ? auth_create_context() : NULL;
 
 	session->letter = calloc(session->count, sizeof(*session->letter));
 	session->smtp = smtp_create_session();
-	if (session->smtp == NULL || session->letter == NULL || (needs_login && login == NULL) ||
+	if (session->smtp == NULL || session->letter == NULL || (session->monitor.needs_login && login == NULL) ||
 	    !set_up(session, login)) {
 		smtp_reply_say(&session->reason, "out of memory");
 	} else {
-		run(session);
+		(void)smtp_start_session(session->smtp);
 		if (session->current != NULL && !session->current->is_concluded)
 			smtp_letter_lose(session->current);
 		find_reason(session);
 	}
-	trouble = trouble_of(session);
-	report(session, trouble);
 	if (session->smtp != NULL)
 		smtp_destroy_session(session->smtp);
 	if (login != NULL)
 		auth_destroy_context(login);
 	free(session->letter);
+}
+
+enum smtp_trouble smtp_session_run(struct smtp_connection *session)
+{
+	struct smtp_dial *dial = &session->dial;
+	enum smtp_trouble trouble;
+
+	session->monitor = (struct smtp_monitor){.needs_login = session->identity->user[0] != '\0'};
+	smtp_timer_set(time_left_ms(session));
+	if (smtp_dial_open(dial, session->relay, session->identity->helo, session->patience_ms, session->deadline_ms) ==
+	    RESULT_OK) {
+		talk(session);
+	} else {
+		session->reason = dial->reason;
+		session->is_our_fault = dial->is_our_fault;
+	}
+	smtp_dial_close(dial);
+	smtp_timer_stop();
+	trouble = trouble_of(session);
+	report(session, trouble);
 	return trouble;
 }
 
 enum result smtp_session_prepare(void)
 {
-	/* libesmtp looks there for client certificates, and gives up on TLS if it may not look. */
-	if (smtp_timer_prepare() != RESULT_OK || setenv("XDG_CONFIG_DIR", "/nonexistent", 1) != 0)
+	if (smtp_timer_prepare() != RESULT_OK)
 		return RESULT_FAULT;
 	auth_client_init();
 	return RESULT_OK;

@@ -10,32 +10,27 @@
 
 #define AGAIN_MS 1000
 
-/* For the signal handler: the connection to cut (-1: not found), and whether there is one. */
+/* For the signal handler; -1: none. */
 static volatile sig_atomic_t live_socket = -1;
-static volatile sig_atomic_t is_connected;
 
 void smtp_timer_cut(void)
 {
 	if (live_socket >= 0)
 		(void)shutdown(live_socket, SHUT_RDWR);
-	else
-		_exit(1);
 }
 
-/* While connecting, connect() returns with EINTR, and the next address is tried. */
 static void on_alarm(int number)
 {
 	int saved = errno;
 
 	(void)number;
-	if (is_connected)
-		smtp_timer_cut();
+	smtp_timer_cut();
 	errno = saved;
 }
 
 enum result smtp_timer_prepare(void)
 {
-	/* No SA_RESTART: it is there to interrupt connect(). */
+	/* No SA_RESTART: whoever waits for something else is to look again. */
 	const struct sigaction action = {.sa_handler = on_alarm};
 
 	return sigaction(SIGALRM, &action, NULL) == 0 ? RESULT_OK : RESULT_FAULT;
@@ -50,18 +45,9 @@ static void set(uint64_t first_ms, uint64_t again_ms)
 	(void)setitimer(ITIMER_REAL, &timer, NULL);
 }
 
-void smtp_timer_connecting(uint64_t each_ms)
-{
-	is_connected = 0;
-	live_socket = -1;
-	set(each_ms, each_ms);
-}
-
-void smtp_timer_connected(int socket, uint64_t after_ms)
+void smtp_timer_watch(int socket)
 {
 	live_socket = socket;
-	is_connected = 1;
-	smtp_timer_set(after_ms);
 }
 
 void smtp_timer_set(uint64_t after_ms)
@@ -72,6 +58,5 @@ void smtp_timer_set(uint64_t after_ms)
 void smtp_timer_stop(void)
 {
 	set(0, 0);
-	is_connected = 0;
 	live_socket = -1;
 }

@@ -9,11 +9,8 @@
 /* Takes SIGALRM, which another process may send to the same end. Before the first connection. RESULT_FAULT: refused. */
 OTP_MUST_CHECK enum result smtp_timer_prepare(void);
 
-/* Before connecting: connect() is interrupted after each_ms, and again for every further address. */
-void smtp_timer_connecting(uint64_t each_ms);
-
-/* This socket (-1: it could not be found) is the connection, and is cut after that time. */
-void smtp_timer_connected(int socket, uint64_t after_ms);
+/* This socket is the connection from now on, also while it is being made. */
+void smtp_timer_watch(int socket);
 
 /* It is cut after that time from now. */
 void smtp_timer_set(uint64_t after_ms);
@@ -21,8 +18,7 @@ void smtp_timer_set(uint64_t after_ms);
 /* There is none any more. */
 void smtp_timer_stop(void);
 
-/* Cuts it now: nothing more is read or written, and the library ends the session. If the socket could not be found, the
-   process ends: neither may a lease be overstepped nor a text go astray. */
+/* Cuts it now: nothing more is read or written, and whoever works on it ends. */
 void smtp_timer_cut(void);
 
 #endif

@@ -1,30 +1,23 @@
-/* smtp_tls.h: how a mail relay proves who it is: a TLS context for one host. */
+/* smtp_tls.h: TLS to a mail relay that has proven who it is. */
 #ifndef OTP_SMTP_TLS_H
 #define OTP_SMTP_TLS_H
 
-#include <stdbool.h>
+#include <stdint.h>
 
-struct smtp_tls;
-struct ssl_ctx_st; /* OpenSSL's SSL_CTX */
+struct smtp_tls;      /* what is asked of one host */
+struct smtp_tls_link; /* a connection to it */
 
-/* Accepts certificates for this host (a name or an IPv4 address) only, by these authorities ("": the system's). NULL:
-   they cannot be read. */
+/* Accepts certificates for this host (a name or an address) only, by these authorities ("": the system's). NULL: they
+   cannot be read. */
 struct smtp_tls *smtp_tls_new(const char *host, const char *ca_file);
 void smtp_tls_free(struct smtp_tls *tls);
 
-/* For smtp_starttls_set_ctx, which counts its reference. */
-struct ssl_ctx_st *smtp_tls_context(const struct smtp_tls *tls);
+/* Handshakes on a connected socket that does not block, TLS 1.2 at least, until deadline_ms (CLOCK_BOOTTIME). NULL:
+   failed, and *reason (static) says why. The socket stays the caller's. */
+struct smtp_tls_link *smtp_tls_begin(struct smtp_tls *tls, int socket, uint64_t deadline_ms, const char **reason);
+void smtp_tls_end(struct smtp_tls_link *link);
 
-/* Before a session: forgets the last failure. */
-void smtp_tls_begin(struct smtp_tls *tls);
-
-/* The session cannot be trusted any more, for this reason (static): its handshake will fail. */
-void smtp_tls_distrust(struct smtp_tls *tls, const char *reason);
-
-/* Why the handshake failed; "": it did not. */
-const char *smtp_tls_failure(const struct smtp_tls *tls);
-
-/* ssl: OpenSSL's SSL *. Was its peer's certificate verified, host included? */
-bool smtp_tls_is_verified(const void *ssl);
+/* Carries bytes between the relay and a local socket until either is closed; then the other is told. */
+void smtp_tls_carry(struct smtp_tls_link *link, int local);
 
 #endif

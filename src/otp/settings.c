@@ -2,6 +2,7 @@
 #include "otp/settings.h"
 
 #include <string.h>
+#include <strings.h>
 
 #ifndef OTP_TEMPLATE_DIR
 #error "the build must define OTP_TEMPLATE_DIR"
@@ -62,6 +63,56 @@ static void read_locale(struct config_reading *reading, const struct config_sett
 		memcpy(place, locale, sizeof(locale));
 }
 
+/* What EHLO may say: a name, or an address in brackets (RFC 5321 4.1.3). */
+static void read_helo(struct config_reading *reading, const struct config_setting *setting, const char *value,
+		      void *place)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._[]:";
+
+	if (value[strspn(value, allowed)] != '\0' || strlen(value) > (size_t)setting->max)
+		config_refuse(reading, setting, value, "must be a host name, or an address such as [192.0.2.1]");
+	else
+		*(const char **)place = value;
+}
+
+static void read_return_path(struct config_reading *reading, const struct config_setting *setting, const char *value,
+			     void *place)
+{
+	struct sender sender = {.name = ""};
+	const char *reason = "";
+
+	if (value[0] != '\0' && sender_parse(&sender, value, &reason) != RESULT_OK)
+		config_refuse(reading, setting, value, "%s", reason);
+	else if (sender.name[0] != '\0')
+		config_refuse(reading, setting, value, "must be an address alone");
+	else
+		memcpy(place, sender.address, sizeof(sender.address));
+}
+
+/* One relay: "host:port", "[IPv6]:port", or with smtps:// before it. false: refused. */
+static bool read_relay(struct config_reading *reading, const struct config_setting *setting, const char *value,
+		       const char *text, size_t length, struct settings_relay *relay)
+{
+	static const char implicit[] = "smtps://";
+	size_t prefix = strlen(implicit);
+
+	relay->is_implicit = length > prefix && strncasecmp(text, implicit, prefix) == 0;
+	if (relay->is_implicit) {
+		text += prefix;
+		length -= prefix;
+	}
+	if (endpoint_parse(&relay->endpoint, text, length) != RESULT_OK)
+		config_refuse(reading, setting, value,
+			      "must be host:port, [IPv6]:port or smtps://host:port, several separated by commas");
+	else if (strcmp(relay->endpoint.port, "465") == 0 && !relay->is_implicit)
+		config_refuse(reading, setting, value,
+			      "a relay speaks TLS from the first byte on port 465: write smtps://%.*s", (int)length,
+			      text);
+	else
+		return true;
+	return false;
+}
+
 static void read_relays(struct config_reading *reading, const struct config_setting *setting, const char *value,
 			void *place)
 {
@@ -77,11 +128,8 @@ static void read_relays(struct config_reading *reading, const struct config_sett
 			config_refuse(reading, setting, value, "must name at most %u relays", SETTINGS_RELAYS_MAX);
 			return;
 		}
-		if (endpoint_parse(&relays->relay[relays->count++], at, length) != RESULT_OK) {
-			config_refuse(reading, setting, value,
-				      "must be host:port or [IPv6]:port, several separated by commas");
+		if (!read_relay(reading, setting, value, at, length, &relays->relay[relays->count++]))
 			return;
-		}
 		at = next + strspn(next, " ");
 		if (at[0] == '\0')
 			return;
@@ -125,7 +173,7 @@ static const struct config_setting table[] = {
     {"TEMPLATE_DIR", config_text, OTP_TEMPLATE_DIR, 1, 4000, W, AT(template_dir),
      "folder with the mail texts, one folder per locale"},
     {"SMTP_RELAYS", read_relays, "localhost:25", 1, 2000, W, AT(smtp_relays),
-     "mail relays as \"host:port, host:port\", in order of preference"},
+     "mail relays as \"host:port, smtps://host:465\", in order of preference"},
     {"SMTP_TLS", read_tls, "required", 0, 16, W, AT(smtp_tls),
      "required (STARTTLS, verified), off (plaintext, loopback relays only) or off-trusted (plaintext)"},
     {"SMTP_CA_FILE", config_text, "", 0, 4000, W, AT(smtp_ca_file),
@@ -133,8 +181,12 @@ static const struct config_setting table[] = {
     {"SMTP_USER", config_text, "", 0, 255, W, AT(smtp_user), "user name at the relay; empty: no login"},
     {"SMTP_PASSWORD_FILE", config_text, "", 0, 4000, W, AT(smtp_password_file),
      "file with the password of SMTP_USER, mode 0400"},
+    {"SMTP_HELO", read_helo, "", 0, 253, W, AT(smtp_helo),
+     "name that the worker greets relays with; empty: the domain of EMAIL_FROM"},
+    {"RETURN_PATH", read_return_path, "", 0, 320, W, AT(return_path),
+     "address that relays send bounces to; empty: that of EMAIL_FROM"},
     {"WORKER_SESSIONS", config_number, "1", 1, 32, W, AT(worker_sessions), "delivery processes side by side"},
-    {"MESSAGES_PER_SESSION", config_number, "50", 1, 1000, W, AT(messages_per_session),
+    {"MESSAGES_PER_SESSION", config_number, "10", 1, 1000, W, AT(messages_per_session),
      "mails over one connection to the relay"},
     {"RETENTION_HOURS", config_number, "24", 0, 8760, W, AT(retention_hours), "hours that rows are kept after expiry"},
     {"SWEEP_SECONDS", config_number, "60", 1, 86400, W, AT(sweep_seconds), "seconds between two sweeps of old rows"},
@@ -147,8 +199,12 @@ static const struct config_setting table[] = {
 
 /* Mail, and a password, go in the clear only where SMTP_TLS says so. */
 static void check_relay(struct config_reading *reading, const struct config_program *program,
-			const struct settings *settings, const struct endpoint *relay)
+			const struct settings *settings, const struct settings_relay *setting)
 {
+	const struct endpoint *relay = &setting->endpoint;
+
+	if (setting->is_implicit)
+		return;
 	if (settings->smtp_tls == SMTP_TLS_OFF && !relay->is_loopback)
 		config_refuse(reading, config_find(program, "SMTP_RELAYS"), relay->host,
 			      "is no loopback address, so SMTP_TLS=off is refused: set SMTP_TLS=required, or "

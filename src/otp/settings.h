@@ -21,10 +21,15 @@ enum smtp_security {
 
 #define SETTINGS_RELAYS_MAX 16U
 
+struct settings_relay {
+	struct endpoint endpoint;
+	bool is_implicit; /* smtps://: TLS from the first byte */
+};
+
 /* In order of preference. */
 struct settings_relays {
 	size_t count;
-	struct endpoint relay[SETTINGS_RELAYS_MAX];
+	struct settings_relay relay[SETTINGS_RELAYS_MAX];
 };
 
 /* Texts point into the environment or to defaults and live as long as the process. What a program does not have stays 0
@@ -53,7 +58,9 @@ struct settings {
 	enum smtp_security smtp_tls;
 	const char *smtp_user; /* "" for no AUTH */
 	const char *smtp_password_file;
-	const char *smtp_ca_file; /* "" for the system's */
+	const char *smtp_ca_file;          /* "" for the system's */
+	const char *smtp_helo;             /* "": the domain of email_from */
+	char return_path[ADDRESS_MAX + 1]; /* in ASCII; "": the address of email_from */
 	int worker_sessions;
 	int messages_per_session;
 	int retention_hours;

@@ -1,7 +1,14 @@
 """The mail itself: what the relay gets, from whom and for whom, and that nothing is said to a relay that is not ours."""
+import base64
+import contextlib
 import email.utils
 import re
+import socket
+import ssl
 import subprocess
+import threading
+import time
+from collections import Counter
 from contextlib import contextmanager
 from datetime import timedelta
 from email.header import decode_header, make_header
@@ -161,6 +168,15 @@ def test_no_request_header_in_the_mail_A11(stack):
     assert b"evil" not in hostile
 
 
+def test_what_the_relay_is_told(database):
+    """The greeting and the envelope's sender can be set; the mail's own sender stays."""
+    with Relay() as relay, worker(database, relay, SMTP_HELO="mx.example.net", RETURN_PATH="bounces@example.net"):
+        queue(database, "jane@example.com")
+        mail = relay.wait("jane@example.com")
+    assert relay.connections[0].commands[0] == "EHLO mx.example.net"
+    assert mail.sender == "bounces@example.net" and mail.message["From"] == "OTP <otp@example.org>"
+
+
 # --- TLS ---
 
 @pytest.fixture(scope="module")
@@ -177,17 +193,52 @@ def tls_settings(authority):
     return {"SMTP_TLS": "required", "SMTP_CA_FILE": authority / "ca.pem"}
 
 
-def test_starttls_with_a_good_certificate(database, authority):
+WAYS = {"STARTTLS": False, "smtps": True}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
+def test_tls_with_a_good_certificate(database, authority, way, version):
     """Delivered under TLS, with SNI; nothing but EHLO and STARTTLS was said before. Many sessions in one process."""
-    with Relay(tls=make_tls(authority, "DNS:localhost")) as relay:
+    tls = make_tls(authority, "DNS:localhost")
+    tls.minimum_version = tls.maximum_version = getattr(ssl.TLSVersion, version.replace(".", "_"))
+    with Relay(tls=tls, implicit=WAYS[way]) as relay:
         with worker(database, relay, MESSAGES_PER_SESSION=1, **tls_settings(authority)):
             queue(database, "jane@example.com", count=20)
             relay.wait("jane@example.com", 20)
-    assert len(relay.connections) == 20
+    assert len(relay.connections) == 20 and not relay.failures
     for connection in relay.connections:
-        assert connection.is_tls and connection.sni == "localhost"
-        assert re.fullmatch(rb"EHLO example\.org\r\nSTARTTLS\r\n(?s:.*)", connection.plain)
-        assert b"MAIL" not in connection.plain
+        assert connection.is_tls and connection.sni == "localhost" and connection.tls_version == version
+        assert connection.plain == b"" if WAYS[way] else connection.plain == b"EHLO example.org\r\nSTARTTLS\r\n"
+        assert connection.commands[-1] == "QUIT"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("host, names", [("127.0.0.1", "IP:127.0.0.1"), ("::1", "IP:::1")])
+def test_tls_to_an_address(database, authority, host, names, way):
+    """The certificate must name the address; no SNI is sent."""
+    with Relay(tls=make_tls(authority, names), implicit=WAYS[way], host=host) as relay:
+        name = f"{'smtps://' if WAYS[way] else ''}{f'[{host}]' if ':' in host else host}:{relay.port}"
+        with worker(database, SMTP_RELAYS=name, **tls_settings(authority)) as process:
+            queue(database, "jane@example.com")
+            connection = relay.wait("jane@example.com").connection
+            assert process.events("mail")[0]["relay"] == name
+    assert connection.is_tls and connection.sni is None
+
+
+def test_a_large_mail_and_many_over_tls(database, authority):
+    """The thread that carries the bytes loses none of them, however many there are and however slowly they are read."""
+    large = {"APP_NAME": "é" * 32, "EMAIL_SUBJECT": "{{app_name}}" * 14, "EMAIL_FROM": "é" * 100 + " <otp@example.org>"}
+
+    def script(connection, verb, value):
+        time.sleep(0.01 if verb == "DOT" else 0)
+        return None
+
+    with Relay(script, tls=make_tls(authority, "DNS:localhost")) as relay:
+        ids = queue(database, "jane@example.com", count=100)
+        with worker(database, relay, **large, **tls_settings(authority)):
+            relay.wait("jane@example.com", 100)
+    assert Counter(mail.message["Message-ID"] for mail in relay.mails) == Counter(message_id(row_id) for row_id in ids)
 
 
 def inject(connection, verb, value):
@@ -199,44 +250,99 @@ def inject(connection, verb, value):
     return None
 
 
+def inject_later(connection, verb, value):
+    """He waits until the handshake may have begun."""
+    if verb == "STARTTLS":
+        connection.say("220 go ahead")
+        time.sleep(0.3)
+        connection.say("250 fake\r\n250 fake\r\n250 fake\r\n354 fake\r\n250 fake")
+        return HANG
+    return None
+
+
+def weak(authority):
+    """A server that knows TLS 1.0 alone."""
+    tls = make_tls(authority, "DNS:localhost")
+    tls.set_ciphers("ALL:@SECLEVEL=0")
+    tls.minimum_version = tls.maximum_version = ssl.TLSVersion.TLSv1
+    return tls
+
+
+SERVERS = {
+    "good": lambda authority: make_tls(authority, "DNS:localhost"),
+    "none": lambda authority: None,
+    "self": lambda authority: make_tls(authority, "DNS:localhost", sign=False),
+    "expired": lambda authority: make_tls(authority, "DNS:localhost", days=-1),
+    "other": lambda authority: make_tls(authority, "DNS:other.example"),
+    "subdomain": lambda authority: make_tls(authority, "DNS:*.localhost"),
+    "weak": weak,
+}
 REFUSED = {
-    "no STARTTLS": (None, None, "does not offer STARTTLS"),
-    "STARTTLS refused": ("DNS:localhost", lambda c, verb, v: "454 4.7.0 not now" if verb == "STARTTLS" else None, "454"),
-    "another host": ("DNS:other.example", None, "[Hh]ostname mismatch"),
+    "another host": ("other", None, "[Hh]ostname mismatch"),
+    "a wildcard of another host": ("subdomain", None, "[Hh]ostname mismatch"),
     "unknown authority": ("self", None, "self.signed"),
     "outdated": ("expired", None, "expired"),
-    "injected answers": ("DNS:localhost", inject, "injected"),
-    "no EHLO": (None, lambda c, verb, v: "502 5.5.1 what?" if verb == "EHLO" else None, "STARTTLS"),
+    "TLS 1.0 only": ("weak", None, "protocol"),
 }
+BEFORE_TLS = {
+    "no STARTTLS": ("none", None, "does not offer STARTTLS"),
+    "STARTTLS refused": ("good", lambda c, verb, v: "454 4.7.0 not now" if verb == "STARTTLS" else None, "454"),
+    "injected answers": ("good", inject, "injected"),
+    "injected later": ("good", inject_later, "TLS"),
+    "no EHLO": ("none", lambda c, verb, v: "502 5.5.1 what?" if verb == "EHLO" else None, "STARTTLS"),
+}
+ATTACKS = [(case, way) for case in REFUSED for way in WAYS] + [(case, "STARTTLS") for case in BEFORE_TLS]
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_nothing_is_sent_without_proven_tls(database, authority, case):
-    """Never plaintext, never to somebody else: the mail stays queued, with the reason, and an alarm is raised."""
-    names, script, reason = REFUSED[case]
-    tls = {None: lambda: None, "self": lambda: make_tls(authority, "DNS:localhost", sign=False),
-           "expired": lambda: make_tls(authority, "DNS:localhost", days=-1)}.get(names, lambda: make_tls(authority, names))()
+@pytest.mark.parametrize("case, way", ATTACKS)
+def test_nothing_is_sent_without_proven_tls(database, authority, case, way):
+    """Never plaintext, never to somebody else: neither mail nor password; the mail stays queued, with the reason, and an alarm
+    is raised."""
+    server, script, reason = {**REFUSED, **BEFORE_TLS}[case]
     code = random_code()
-    with Relay(tls=tls, script=script) as relay, worker(database, relay, **tls_settings(authority)) as process:
-        [row_id] = queue(database, "jane@example.com", code)
-        row = wait_reply(database, row_id)
-        assert row["state"] == "queued" and row["sealed"] is not None
-        assert re.search(reason, row["last_reply"]), row
-        wanted = "smtp_relay_unusable" if "454" in reason else "smtp_misconfigured"
-        assert [e["relay"] for e in process.events(wanted)][:1] == [relay.name], process.tail()
+    settings = {"SMTP_USER": "mailer", "SMTP_PASSWORD_FILE": password_file(database, "sesame"), **tls_settings(authority)}
+    with Relay(tls=SERVERS[server](authority), script=script, implicit=WAYS[way], login=("mailer", "sesame")) as relay:
+        with worker(database, relay, **settings) as process:
+            [row_id] = queue(database, "jane@example.com", code)
+            row = wait_reply(database, row_id)
+            assert row["state"] == "queued" and row["sealed"] is not None
+            assert re.search(reason, row["last_reply"]), row
+            wanted = "smtp_relay_unusable" if "454" in reason else "smtp_misconfigured"
+            assert [e["relay"] for e in process.events(wanted)][:1] == [relay.name], process.tail()
     assert relay.seen == [] and relay.rcpts == []
     for connection in relay.connections:
         assert not [c for c in connection.commands if c.startswith(("MAIL", "RCPT", "DATA", "AUTH"))]
-        assert b"MAIL" not in connection.plain and code.encode() not in connection.plain
+        assert not [word for word in (b"MAIL", b"AUTH", code.encode(), b"mailer", base64.b64encode(b"\0mailer\0sesame")) if word in connection.plain]
 
 
-def test_tls_13_server_is_no_trap(database, authority):
-    """A server that prefers TLS 1.3 works at once: the worker speaks 1.2 (libesmtp stalls on 1.3's tickets)."""
-    tls = make_tls(authority, "DNS:localhost")
-    with Relay(tls=tls) as relay, worker(database, relay, **tls_settings(authority)):
-        queue(database, "jane@example.com")
-        mail = relay.wait("jane@example.com", timeout=5)
-    assert mail.connection.tls_version == "TLSv1.2"
+@pytest.mark.parametrize("way", WAYS)
+def test_a_relay_that_stops_in_the_handshake(database, authority, way):
+    """It is left in time, as at any other step."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    clients.append(client)
+                    if not WAYS[way]:
+                        client.sendall(b"220 relay\r\n")
+                        client.recv(1000)
+                        client.sendall(b"250-relay\r\n250 STARTTLS\r\n")
+                        client.recv(1000)
+                        client.sendall(b"220 go ahead\r\n")
+
+        clients = []
+        threading.Thread(target=serve, daemon=True).start()
+        with Relay(tls=make_tls(authority, "DNS:localhost")) as good:
+            names = f"{'smtps://' if WAYS[way] else ''}localhost:{port}, {good.name}"
+            with worker(database, good, SMTP_RELAYS=names, **tls_settings(authority)) as process:
+                queue(database, "jane@example.com", lifetime=20)
+                good.wait("jane@example.com", timeout=8)
+                assert "no reply in time" in process.events("smtp_relay_unusable")[0]["reason"]
+        for client in clients:
+            client.close()
 
 
 # --- Login ---
@@ -318,7 +424,9 @@ BAD_SETTINGS = [
     ({"SMTP_TLS": "off", "SMTP_RELAYS": "mail.example.com:25"}, "SMTP_TLS"),
     ({"SMTP_TLS": "off-trusted", "SMTP_RELAYS": "mail.example.com:25", "SMTP_USER": "u"}, "SMTP_PASSWORD_FILE"),
     ({"SMTP_RELAYS": "localhost"}, "SMTP_RELAYS"),
-    ({"SMTP_RELAYS": "[::1]:25"}, "SMTP_RELAYS"),
+    ({"SMTP_RELAYS": "[::1:25"}, "SMTP_RELAYS"),
+    ({"SMTP_RELAYS": "mail.example.com:465"}, "write smtps://mail.example.com:465"),
+    ({"SMTP_RELAYS": "mail.example.com:587, smtps://"}, "SMTP_RELAYS"),
     ({"SMTP_TLS": "required", "SMTP_CA_FILE": "/nonexistent/ca.pem"}, "SMTP_CA_FILE"),
     ({"EMAIL_FROM": "nobody"}, "EMAIL_FROM"),
     ({"EMAIL_FROM": "A\x01 <a@example.org>"}, "EMAIL_FROM"),

@@ -168,12 +168,14 @@ def test_batch_survives_a_drop_in_its_middle(database):
 
 # --- Relays ---
 
-def test_many_mails_over_one_connection(database):
+@pytest.mark.parametrize("settings, most", [({}, 10), ({"MESSAGES_PER_SESSION": 50}, 50), ({"MESSAGES_PER_SESSION": 1}, 1)])
+def test_many_mails_over_one_connection(database, settings, most):
+    """So many and no more: Exim leaves what comes after the tenth to its next queue run."""
     with Relay() as relay:
-        queue(database, "jane@example.com", count=120)
-        with worker(database, relay, MESSAGES_PER_SESSION=50):
-            relay.wait("jane@example.com", 120)
-    assert len(relay.connections) == 3
+        queue(database, "jane@example.com", count=100)
+        with worker(database, relay, **settings):
+            relay.wait("jane@example.com", 100)
+    assert [len(connection.transactions) for connection in relay.connections] == [most] * (100 // most)
 
 
 def test_relay_away_then_back(database):
@@ -484,7 +486,7 @@ def test_what_waited_too_long_after_its_claim_is_given_back(database):
         if verb == "DOT" and not held_up[0].is_set():
             held_up[0].set()
             time.sleep(4.5)  # more than a quarter of the lease of 15 s
-        elif verb == "DOT" and len(relay.seen) == 4:
+        elif verb == "DOT" and len(relay.seen) == 6:
             held_up[1].set()
             seen.wait(10)
         return None
@@ -493,8 +495,8 @@ def test_what_waited_too_long_after_its_claim_is_given_back(database):
         return {lease for lease, in database.query("select distinct lease from otp.mail where lease is not null")}
 
     with Relay(script) as relay:
-        ids = queue(database, "jane@example.com", count=6, lifetime=60)
-        with worker(database, relay, MESSAGES_PER_SESSION=3):
+        ids = queue(database, "jane@example.com", count=10, lifetime=60)
+        with worker(database, relay, MESSAGES_PER_SESSION=1):
             assert held_up[0].wait(10)
             before = wait_for(lambda: len(found := leases()) == 2 and found)
             assert held_up[1].wait(10)

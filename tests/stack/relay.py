@@ -113,6 +113,8 @@ class Connection:
         return text[0] in ("3" if verb == "DATA" else "23")
 
     def run(self):
+        if self.relay.implicit:
+            self.start_tls()
         if not self.answer("CONNECT", None, "220 relay.test ESMTP"):
             return
         while True:
@@ -141,14 +143,16 @@ class Connection:
     def on_helo(self, line):
         self.answer("HELO", line, "250 relay.test")
 
-    def on_starttls(self, line):
-        if not self.answer("STARTTLS", None, "220 2.0.0 go ahead"):
-            return
+    def start_tls(self):
         self.relay.tls.sni_callback = lambda _, name, __: setattr(self, "sni", name)
         self.socket = self.relay.tls.wrap_socket(self.socket, server_side=True)
         self.is_tls = True
         self.tls_version = self.socket.version()
         self.buffer = b""
+
+    def on_starttls(self, line):
+        if self.answer("STARTTLS", None, "220 2.0.0 go ahead"):
+            self.start_tls()
 
     def on_auth(self, line):
         parts = line.split(" ")
@@ -230,12 +234,13 @@ class Connection:
 
 class Relay:
     """script(connection, verb, value) -> a reply, DROP, HANG, or None for the usual reply. verb: CONNECT EHLO STARTTLS AUTH
-    MAIL RCPT DATA BDAT DOT QUIT. tls: an SSLContext; login: (user, password)."""
+    MAIL RCPT DATA BDAT DOT QUIT. tls: an SSLContext; implicit: from the first byte; login: (user, password)."""
 
-    def __init__(self, script=None, tls=None, login=None, pipelining=True, chunking=False, host="127.0.0.1", port=None):
+    def __init__(self, script=None, tls=None, login=None, pipelining=True, chunking=False, implicit=False, host="127.0.0.1", port=None):
         self.script = script
         self.tls = tls
         self.login = login
+        self.implicit = implicit
         self.pipelining = pipelining
         self.chunking = chunking
         self.host = host
@@ -258,11 +263,13 @@ class Relay:
 
     @property
     def name(self):
-        return f"localhost:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else "localhost"
+        return f"{'smtps://' if self.implicit else ''}{host}:{self.port}"
 
     def start(self):
         self.stopped.clear()
-        self.listener = socket.create_server((self.host, self.port), backlog=128)
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        self.listener = socket.create_server((self.host, self.port), family=family, backlog=128)
         threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
         return self
 

@@ -119,14 +119,14 @@ static void defaults_are_as_documented(void **state)
 	assert_string_equal(settings.locale, "");
 	assert_string_equal(settings.template_dir, OTP_TEMPLATE_DIR);
 	assert_int_equal(settings.smtp_relays.count, 1);
-	assert_string_equal(settings.smtp_relays.relay[0].host, "localhost");
-	assert_string_equal(settings.smtp_relays.relay[0].port, "25");
+	assert_string_equal(settings.smtp_relays.relay[0].endpoint.host, "localhost");
+	assert_string_equal(settings.smtp_relays.relay[0].endpoint.port, "25");
 	assert_int_equal(settings.smtp_tls, SMTP_TLS_REQUIRED);
 	assert_string_equal(settings.smtp_ca_file, "");
 	assert_string_equal(settings.smtp_user, "");
 	assert_string_equal(settings.smtp_password_file, "");
 	assert_int_equal(settings.worker_sessions, 1);
-	assert_int_equal(settings.messages_per_session, 50);
+	assert_int_equal(settings.messages_per_session, 10);
 	assert_int_equal(settings.retention_hours, 24);
 	assert_int_equal(settings.sweep_seconds, 60);
 	assert_int_equal(settings.sweep_batch, 500);
@@ -266,7 +266,7 @@ static void plaintext_is_for_loopback_or_trusted_relays(void **state)
 	(void)state;
 	static const struct {
 		const char *relays;
-		bool is_loopback;
+		bool is_allowed;
 	} cases[] = {
 	    {"localhost:25", true},
 	    {"127.0.0.1:2525, [::1]:25", true},
@@ -278,12 +278,14 @@ static void plaintext_is_for_loopback_or_trusted_relays(void **state)
 	    {"10.0.0.1:25", false},
 	    {"[::2]:25", false},
 	    {"[::ffff:10.0.0.1]:25", false},
+	    {"smtps://mx.example.com:465", true}, /* TLS, whatever SMTP_TLS says */
+	    {"smtps://mx.example.com:465, mx.example.com:25", false},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		(void)setenv("SMTP_RELAYS", cases[i].relays, 1);
 		(void)setenv("SMTP_TLS", "off", 1);
-		assert_int_equal(read_as(PROGRAM_WORKER), cases[i].is_loopback ? RESULT_OK : RESULT_INVALID);
-		if (!cases[i].is_loopback) {
+		assert_int_equal(read_as(PROGRAM_WORKER), cases[i].is_allowed ? RESULT_OK : RESULT_INVALID);
+		if (!cases[i].is_allowed) {
 			assert_non_null(strstr(output, "SMTP_TLS=required"));
 			assert_non_null(strstr(output, "SMTP_TLS=off-trusted"));
 		}
@@ -298,22 +300,28 @@ static void relays_are_taken_in_order(void **state)
 {
 	static const struct {
 		const char *host, *port;
-		bool is_ipv6, is_loopback;
-	} expected[] = {{"mx1.example.com", "25", false, false},
-			{"2001:db8::1", "587", true, false},
-			{"localhost", "65535", false, true}};
+		bool is_ipv6, is_loopback, is_implicit;
+	} expected[] = {{"mx1.example.com", "25", false, false, false},
+			{"2001:db8::1", "587", true, false, false},
+			{"localhost", "65535", false, true, false},
+			{"mx2.example.com", "465", false, false, true},
+			{"::1", "4650", true, true, true}};
 
 	(void)state;
-	(void)setenv("SMTP_RELAYS", "mx1.example.com:25,  [2001:db8::1]:587 ,localhost:65535", 1);
+	(void)setenv(
+	    "SMTP_RELAYS",
+	    "mx1.example.com:25,  [2001:db8::1]:587 ,localhost:65535, smtps://mx2.example.com:465,SMTPS://[::1]:4650",
+	    1);
 	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
-	assert_int_equal(settings.smtp_relays.count, 3);
-	for (size_t i = 0; i < 3; i++) {
-		const struct endpoint *relay = &settings.smtp_relays.relay[i];
+	assert_int_equal(settings.smtp_relays.count, 5);
+	for (size_t i = 0; i < 5; i++) {
+		const struct endpoint *relay = &settings.smtp_relays.relay[i].endpoint;
 
 		assert_string_equal(relay->host, expected[i].host);
 		assert_string_equal(relay->port, expected[i].port);
 		assert_int_equal(relay->is_ipv6, expected[i].is_ipv6);
 		assert_int_equal(relay->is_loopback, expected[i].is_loopback);
+		assert_int_equal(settings.smtp_relays.relay[i].is_implicit, expected[i].is_implicit);
 	}
 }
 
@@ -358,6 +366,10 @@ static void wrong_relays_are_refused(void **state)
 					    "-a:25",
 					    "user@host:25",
 					    "smtp://host:25",
+					    "smtps://host",
+					    "smtps://:465",
+					    "smtps://",
+					    "smtps:host:465",
 					    " , ",
 					    "caf\xC3\xA9.fr:25",
 					    "a:025",
@@ -368,10 +380,18 @@ static void wrong_relays_are_refused(void **state)
 		(void)setenv("SMTP_RELAYS", wrong[i], 1);
 		assert_int_equal(read_as(PROGRAM_WORKER), RESULT_INVALID);
 		assert_non_null(strstr(output, "otp-worker: SMTP_RELAYS="));
-		assert_non_null(strstr(output, "must be host:port or [IPv6]:port, several separated by commas\n"));
+		assert_non_null(strstr(
+		    output, "must be host:port, [IPv6]:port or smtps://host:port, several separated by commas\n"));
 	}
 	assert_refused(PROGRAM_WORKER, "SMTP_RELAYS", "  ",
-		       "otp-worker: SMTP_RELAYS=  : must be host:port or [IPv6]:port, several separated by commas\n");
+		       "otp-worker: SMTP_RELAYS=  : must be host:port, [IPv6]:port or smtps://host:port, several "
+		       "separated by commas\n");
+	assert_refused(PROGRAM_WORKER, "SMTP_RELAYS", "host:465",
+		       "otp-worker: SMTP_RELAYS=host:465: a relay speaks TLS from the first byte on port 465: write "
+		       "smtps://host:465\n");
+	assert_refused(PROGRAM_WORKER, "SMTP_RELAYS", "[::1]:465",
+		       "otp-worker: SMTP_RELAYS=[::1]:465: a relay speaks TLS from the first byte on port 465: write "
+		       "smtps://[::1]:465\n");
 	char long_host[300];
 	memset(long_host, 'a', sizeof(long_host));
 	memcpy(long_host + 254, ":25", 4);
@@ -379,6 +399,41 @@ static void wrong_relays_are_refused(void **state)
 	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_INVALID);
 	(void)setenv("SMTP_RELAYS", long_host + 1, 1);
 	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
+}
+
+static void what_the_relay_is_told_is_checked(void **state)
+{
+	static const char *const names[] = {"mail.example.com", "[192.0.2.1]", "[IPv6:2001:db8::1]"};
+	static const char *const wrong_names[] = {"a b", "a\r\nMAIL", "caf\xC3\xA9.fr", "a@b"};
+	static const char *const wrong_paths[] = {"Bounces <bounces@example.com>", "nobody", "<>",
+						  "a@b.example\r\nDATA"};
+
+	(void)state;
+	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
+	assert_string_equal(settings.smtp_helo, "");
+	assert_string_equal(settings.return_path, "");
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		(void)setenv("SMTP_HELO", names[i], 1);
+		assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
+		assert_string_equal(settings.smtp_helo, names[i]);
+	}
+	for (size_t i = 0; i < sizeof(wrong_names) / sizeof(wrong_names[0]); i++) {
+		(void)setenv("SMTP_HELO", wrong_names[i], 1);
+		assert_int_equal(read_as(PROGRAM_WORKER), RESULT_INVALID);
+		assert_non_null(strstr(output, "SMTP_HELO"));
+	}
+	(void)unsetenv("SMTP_HELO");
+	(void)setenv("RETURN_PATH",
+		     "bounces@b\xC3\xBC"
+		     "cher.example",
+		     1);
+	assert_int_equal(read_as(PROGRAM_WORKER), RESULT_OK);
+	assert_string_equal(settings.return_path, "bounces@xn--bcher-kva.example");
+	for (size_t i = 0; i < sizeof(wrong_paths) / sizeof(wrong_paths[0]); i++) {
+		(void)setenv("RETURN_PATH", wrong_paths[i], 1);
+		assert_int_equal(read_as(PROGRAM_WORKER), RESULT_INVALID);
+		assert_non_null(strstr(output, "RETURN_PATH"));
+	}
 }
 
 static void senders_are_checked(void **state)
@@ -565,6 +620,7 @@ int main(void)
 	    cmocka_unit_test_setup(relays_are_taken_in_order, minimal),
 	    cmocka_unit_test_setup(no_more_than_sixteen_relays, minimal),
 	    cmocka_unit_test_setup(wrong_relays_are_refused, minimal),
+	    cmocka_unit_test_setup(what_the_relay_is_told_is_checked, minimal),
 	    cmocka_unit_test_setup(senders_are_checked, minimal),
 	    cmocka_unit_test_setup(answers_go_to_the_sender_or_elsewhere, minimal),
 	    cmocka_unit_test_setup(the_locale_is_a_tag_in_one_spelling, minimal),
