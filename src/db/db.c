@@ -123,12 +123,12 @@ static int next_pause_ms(struct db *db)
 	return pause_ms;
 }
 
-/* The connection is gone: whoever waits learns it, and the next try is due. */
+/* The connection is gone: whoever waits learns it, and the next try is due. event NULL: nothing is wrong. */
 static void lose(struct db *db, uint64_t now_ms, const char *event, const char *why)
 {
-	if (!db->was_down)
+	if (event != NULL && !db->was_down)
 		log_event(LOG_ERROR, event, LOG_TEXT("server", db_target_name(db->target)), LOG_TEXT("reason", why));
-	db->was_down = true;
+	db->was_down = db->was_down || event != NULL;
 	loop_remove(db->loop, &db->watch);
 	PQclear(db->result);
 	db->result = NULL;
@@ -150,6 +150,7 @@ static bool is_shared(const PGresult *answer)
 
 static void lose_with_reason(struct db *db, uint64_t now_ms)
 {
+	const char *event = "database_away";
 	char reason[256];
 
 	if (is_shared(db->result)) {
@@ -157,16 +158,15 @@ static void lose_with_reason(struct db *db, uint64_t now_ms)
 		     "the session is shared with others: use session mode or a direct connection");
 		return;
 	}
-
 	(void)snprintf(reason, sizeof(reason), "%s",
 		       db->connection != NULL ? PQerrorMessage(db->connection) : "out of memory");
 	reason[strcspn(reason, "\n")] = '\0';
 	if (db_target_quotes_password(db->target, reason))
 		(void)snprintf(reason, sizeof(reason), "not shown: the message quotes the password");
 	/* A pooler's word for "options". The session's settings are set after the start then. */
-	if (strstr(reason, "unsupported startup parameter") != NULL)
-		db_target_drop_options(db->target);
-	lose(db, now_ms, "database_away", reason);
+	if (strstr(reason, "unsupported startup parameter") != NULL && db_target_drop_options(db->target))
+		event = NULL;
+	lose(db, now_ms, event, reason);
 }
 
 /* libpq would print what the server tells on its own, and the log is JSON; what matters shows in results. */
@@ -256,7 +256,7 @@ static bool judge_session(struct db *db, uint64_t now_ms)
 		return false;
 	}
 	db->clock_offset_ms = session.clock_ms - (int64_t)clock_ms();
-	if (session.backend_pid != PQbackendPID(db->connection) && db->step == STEP_CHECK)
+	if (session.backend_pid != PQbackendPID(db->connection) && db->step == STEP_CHECK && !db->was_down)
 		log_event(LOG_INFO, "database_pooler", LOG_TEXT("server", db_target_name(db->target)),
 			  LOG_TEXT("reason", "a pooler is in between: it must be in session mode"));
 	if (!session.has_settings && db->step == STEP_CHECK_AGAIN) {

@@ -326,9 +326,12 @@ bool db_target_advance(struct db_target *target)
 	return false;
 }
 
-void db_target_drop_options(struct db_target *target)
+bool db_target_drop_options(struct db_target *target)
 {
+	bool was_dropped = target->is_session_dropped;
+
 	target->is_session_dropped = true;
+	return !was_dropped;
 }
 
 const char *db_target_name(const struct db_target *target)

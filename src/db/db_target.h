@@ -31,8 +31,8 @@ void db_target_keep(struct db_target *target);
 /* The current server does not: the next one is to be tried. False: all were tried since the last that worked. */
 bool db_target_advance(struct db_target *target);
 
-/* The pooler in between does not take startup options: they are left out from now on. */
-void db_target_drop_options(struct db_target *target);
+/* The pooler in between does not take startup options: they are left out from now on. False: they are already. */
+bool db_target_drop_options(struct db_target *target);
 
 /* The current server, such as "db1.example.com (192.0.2.1) 5432"; never NULL. */
 const char *db_target_name(const struct db_target *target);
