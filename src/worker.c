@@ -171,6 +171,25 @@ static void stop_children(struct worker *worker)
 
 /* --- The parent's round --- */
 
+/* On SIGHUP: reads the applications and their texts anew. A delivery process ends between two mails and leaves its
+   place to one with the new ones. If anything is wrong, which was complained of, all stays as it is. */
+static void reload(struct worker *worker)
+{
+	struct deliver *deliver = &worker->deliver;
+	struct applications *applications = NULL;
+	struct composers *composers = NULL;
+
+	if (applications_load(&applications, worker->settings, 0) == RESULT_OK &&
+	    composers_load(&composers, applications, worker->settings) == RESULT_OK) {
+		composers_free(deliver->composers);
+		deliver->composers = composers;
+		(void)signal_children(worker, SIGHUP);
+		log_event(LOG_INFO, "applications_loaded",
+			  LOG_NUMBER("applications", (long long)applications_count(applications)));
+	}
+	applications_free(applications);
+}
+
 static void sweep_when_due(struct worker *worker)
 {
 	uint64_t now_ms = clock_boot_ms();
@@ -225,6 +244,8 @@ static int run(void *context, struct program_given *given)
 		start_children(worker);
 		sweep_when_due(worker);
 		(void)loop_round(worker->loop, timeout_ms(worker));
+		if (loop_take_hangup(worker->loop))
+			reload(worker);
 		reap(worker);
 	}
 	if (is_open) {

@@ -17,6 +17,7 @@
 struct loop {
 	int epoll;
 	int stop_count;
+	bool is_hung_up;
 	uint64_t now_ms;
 	struct loop_watch signals;
 };
@@ -26,9 +27,11 @@ static void read_signals(struct loop *loop)
 	struct signalfd_siginfo signal;
 
 	while (read(loop->signals.fd, &signal, sizeof(signal)) == (ssize_t)sizeof(signal)) {
-		/* SIGHUP is no request to stop: a terminal that closes must not end a service. */
+		/* SIGHUP is no request to stop: it asks for the files to be read anew. */
 		if (signal.ssi_signo == SIGTERM || signal.ssi_signo == SIGINT)
 			loop->stop_count++;
+		if (signal.ssi_signo == SIGHUP)
+			loop->is_hung_up = true;
 	}
 }
 
@@ -143,6 +146,14 @@ int loop_timeout_ms(const struct loop *loop, uint64_t until_ms)
 int loop_stop_count(const struct loop *loop)
 {
 	return loop->stop_count;
+}
+
+bool loop_take_hangup(struct loop *loop)
+{
+	bool is_hung_up = loop->is_hung_up;
+
+	loop->is_hung_up = false;
+	return is_hung_up;
 }
 
 bool loop_is_stopping(struct loop *loop)

@@ -46,7 +46,10 @@ int loop_timeout_ms(const struct loop *loop, uint64_t until_ms);
 /* SIGTERM or SIGINT has come; how often. */
 int loop_stop_count(const struct loop *loop);
 
-/* The same without a round, for whoever is busy elsewhere for long. */
+/* SIGHUP has come since the last call. */
+bool loop_take_hangup(struct loop *loop);
+
+/* Whether the program is to stop, without a round: for whoever is busy elsewhere for long. */
 bool loop_is_stopping(struct loop *loop);
 
 #endif

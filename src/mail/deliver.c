@@ -49,6 +49,7 @@ struct run {
 	struct smtp_mail *job;
 	struct outbox_mail **mail_of; /* of each job */
 	char *text;                   /* MESSAGE_BYTES: the mail being sent */
+	bool was_hung_up;             /* the texts have changed */
 };
 
 int deliver_backoff_seconds(int attempts, unsigned (*uniform)(unsigned bound))
@@ -56,6 +57,15 @@ int deliver_backoff_seconds(int attempts, unsigned (*uniform)(unsigned bound))
 	int base = attempts < 1 ? 2 : attempts > 5 ? 60 : 1 << attempts;
 
 	return base - base / 4 + (int)uniform((unsigned)base / 2 + 1);
+}
+
+/* Is the process to end after the mail at hand: for good, or for one that has the new texts? */
+static bool is_ending(struct run *run)
+{
+	bool is_stopping = loop_is_stopping(run->loop);
+
+	run->was_hung_up = loop_take_hangup(run->loop) || run->was_hung_up;
+	return is_stopping || run->was_hung_up;
 }
 
 /* --- Sending --- */
@@ -85,9 +95,7 @@ static enum result compose(void *context, const struct smtp_mail *job, const cha
 
 static bool goes_on(void *context)
 {
-	struct run *run = context;
-
-	return !loop_is_stopping(run->loop);
+	return !is_ending(context);
 }
 
 static enum outbox_outcome outcome_of(enum smtp_outcome outcome)
@@ -137,6 +145,14 @@ static void take_outcome(struct outbox_mail *mail, struct smtp_mail *job)
 	log_attempt(mail, job);
 }
 
+/* For MAIL FROM. */
+static const char *sender_of(const struct run *run, const struct message_composer *composer)
+{
+	const char *return_path = run->deliver->settings->return_path;
+
+	return return_path[0] != '\0' ? return_path : message_composer_sender(composer);
+}
+
 /* Sends what is at hand; afterwards every mail has its outcome. */
 static void send_all(struct run *run)
 {
@@ -149,10 +165,12 @@ static void send_all(struct run *run)
 		if (!batch->mails[i].is_sendable)
 			continue;
 		run->mail_of[run->jobs] = &batch->mails[i];
-		run->job[run->jobs++] =
-		    (struct smtp_mail){.recipient = batch->mails[i].recipient, .doubts = batch->mails[i].doubts};
+		run->job[run->jobs++] = (struct smtp_mail){
+		    .sender = sender_of(run, composers_find(run->deliver->composers, APPLICATION_DEFAULT)),
+		    .recipient = batch->mails[i].recipient,
+		    .doubts = batch->mails[i].doubts};
 	}
-	if (run->jobs > 0 && !loop_is_stopping(run->loop))
+	if (run->jobs > 0 && !is_ending(run))
 		smtp_send_mails(run->deliver->smtp, run->job, run->jobs, &source, run->at_hand->deadline_ms);
 	run->sent += run->jobs;
 	for (size_t i = 0; i < run->jobs; i++)
@@ -348,7 +366,7 @@ int deliver_run(const struct deliver *deliver)
 		log_event(LOG_ERROR, "start_failed", LOG_TEXT("reason", "out of memory"));
 		goto out;
 	}
-	while (!loop_is_stopping(run.loop) && run.sent < RENEW_AFTER) {
+	while (!is_ending(&run) && run.sent < RENEW_AFTER) {
 		enum result result = deliver_some(&run);
 		uint64_t pause_ms = smtp_send_wait_ms(deliver->smtp);
 

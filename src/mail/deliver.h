@@ -16,8 +16,8 @@ struct deliver {
 };
 
 /* Works until SIGTERM or SIGINT: finishes the mail at hand, settles, gives back what it has not begun. Returns the exit
-   status; DELIVER_RENEW after some thousand mails: libesmtp leaks a little on broken transfers, and a new process is to
-   take its place. */
+   status; DELIVER_RENEW after SIGHUP, and after some thousand mails, since libesmtp leaks a little on broken transfers:
+   a new process is to take its place. */
 #define DELIVER_RENEW 10
 int deliver_run(const struct deliver *deliver);
 

@@ -19,8 +19,7 @@ struct smtp_session;
 struct smtp_identity {
 	const char *user; /* "": no login */
 	char password[1024];
-	char address[ADDRESS_MAX + 1]; /* for MAIL FROM */
-	const char *helo;              /* for EHLO */
+	const char *helo; /* for EHLO */
 };
 
 struct smtp_connection {

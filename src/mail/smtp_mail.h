@@ -16,9 +16,10 @@ enum smtp_outcome {
 	SMTP_RETRY    /* anything else */
 };
 
-/* One mail to send: recipient and doubts are the caller's, the rest is filled in by smtp_send_mails, and doubts raised.
- */
+/* One mail to send: sender, recipient and doubts are the caller's, the rest is filled in by smtp_send_mails, and doubts
+   raised. */
 struct smtp_mail {
+	const char *sender;    /* for MAIL FROM */
 	const char *recipient; /* as address_is_recipient has it */
 	int doubts;            /* attempts that left in doubt whether it was taken, or can be at all */
 	enum smtp_outcome outcome;

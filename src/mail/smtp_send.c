@@ -23,9 +23,6 @@ struct smtp_send {
 static enum result read_identity(struct smtp_identity *identity, const struct settings *settings)
 {
 	identity->user = settings->smtp_user;
-	memcpy(identity->address,
-	       settings->return_path[0] != '\0' ? settings->return_path : settings->email_from.address,
-	       sizeof(identity->address));
 	identity->helo =
 	    settings->smtp_helo[0] != '\0' ? settings->smtp_helo : strrchr(settings->email_from.address, '@') + 1;
 	if (identity->user[0] == '\0')
@@ -183,7 +180,8 @@ static void begin_all(const struct round *round)
 	for (size_t i = 0; i < round->count; i++) {
 		struct smtp_mail *mail = &round->mails[i];
 
-		*mail = (struct smtp_mail){.recipient = mail->recipient,
+		*mail = (struct smtp_mail){.sender = mail->sender,
+					   .recipient = mail->recipient,
 					   .doubts = mail->doubts,
 					   .relay = "",
 					   .refused_by = mail->doubts > 0 ? unwanted : 0};

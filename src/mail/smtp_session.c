@@ -83,7 +83,7 @@ static void add_next(struct smtp_connection *session)
 	*letter = (struct smtp_letter){.connection = session, .mail = session->mails[session->added], .step = "RCPT"};
 	message = smtp_add_message(session->smtp);
 	if (message == NULL || !smtp_set_messagecb(message, on_read, letter) ||
-	    !smtp_set_reverse_path(message, session->identity->address) ||
+	    !smtp_set_reverse_path(message, letter->mail->sender) ||
 	    smtp_add_recipient(message, letter->mail->recipient) == NULL)
 		return; /* out of memory; a message without a recipient is passed over */
 	session->added++;

@@ -60,7 +60,7 @@ struct settings {
 	const char *smtp_password_file;
 	const char *smtp_ca_file;          /* "" for the system's */
 	const char *smtp_helo;             /* "": the domain of email_from */
-	char return_path[ADDRESS_MAX + 1]; /* in ASCII; "": the address of email_from */
+	char return_path[ADDRESS_MAX + 1]; /* in ASCII; "": the address that a mail is from */
 	int worker_sessions;
 	int messages_per_session;
 	int retention_hours;
