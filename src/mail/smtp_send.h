@@ -12,8 +12,7 @@
 
 struct smtp_send;
 
-/* Reads the authorities and the password; nothing is connected yet. The domain of EMAIL_FROM greets.
-   RESULT_INVALID: refused, with a complaint. */
+/* Reads the authorities and the password; nothing is connected yet. RESULT_INVALID: refused, with a complaint. */
 OTP_MUST_CHECK enum result smtp_send_new(struct smtp_send **smtp, const struct settings *settings);
 void smtp_send_free(struct smtp_send *smtp);
 

@@ -160,7 +160,8 @@ static enum result each_folder(struct texts *texts, const char *dir, const char 
 	enum result worst = RESULT_OK;
 
 	if (count < 0) {
-		complain(dir, "%s: here must be a folder of mail texts", strerror(errno));
+		complain(dir, "%s: set TEMPLATE_DIR, or the templates of the application, to a folder of mail texts",
+			 strerror(errno));
 		return RESULT_INVALID;
 	}
 	for (int i = 0; i < count; i++) {

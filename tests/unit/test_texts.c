@@ -206,7 +206,8 @@ static void what_is_missing_is_named(void **state)
 	free_trees(&trees);
 	remove_tree("shared");
 	assert_int_equal(load_trees(&trees, ""), RESULT_INVALID);
-	assert_has(said, "/shared: No such file or directory: here must be a folder of mail texts\n");
+	assert_has(said, "/shared: No such file or directory: set TEMPLATE_DIR, or the templates of the application, "
+			 "to a folder of mail texts\n");
 	free_trees(&trees);
 }
 
