@@ -45,16 +45,22 @@ int program_main(const struct program_parts *parts, int argc, char **argv)
 	static struct keys keys;
 	struct program_given given = {.settings = &settings, .keys = &keys};
 	enum config_action action = settings_arguments(parts->program, argc, argv);
-	int status = EXIT_USAGE;
+	int status;
 
 	if (action == CONFIG_EXIT_OK)
 		return EXIT_SUCCESS;
 	if (action == CONFIG_EXIT_USAGE)
 		return EXIT_USAGE;
 	/* Everything that can be wrong before the first side effect: what --check does. */
-	if (start(parts, &settings) && is_sound(parts, &given, &keys, action == CONFIG_CHECK)) {
+	if (!start(parts, &settings) || !is_sound(parts, &given, &keys, action == CONFIG_CHECK)) {
+		status = EXIT_USAGE;
+	} else if (action == CONFIG_CHECK) {
+		status = EXIT_SUCCESS;
+	} else if (action == CONFIG_OPTION) {
+		status = parts->option(parts->context, &given, argc > 2 ? argv[2] : "");
+	} else {
 		complaint_to_log();
-		status = action == CONFIG_CHECK ? EXIT_SUCCESS : parts->run(parts->context, &given);
+		status = parts->run(parts->context, &given);
 	}
 	applications_free(given.applications);
 	keys_wipe(&keys);

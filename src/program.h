@@ -23,6 +23,9 @@ struct program_parts {
 	/* Looks at all else that can be wrong before the first side effect, and complains of it; NULL: nothing. */
 	bool (*prepare)(void *context, struct program_given *given);
 
+	/* What the program's own option does; word: what stands behind it, "": nothing. NULL: there is none. */
+	int (*option)(void *context, struct program_given *given, const char *word);
+
 	/* Works until it is told to stop; returns the exit status. */
 	int (*run)(void *context, struct program_given *given);
 };

@@ -15,6 +15,7 @@
 #include "base/loop.h"
 #include "mail/composers.h"
 #include "mail/deliver.h"
+#include "mail/probe.h"
 #include "mail/smtp_send.h"
 #include "mail/sweep.h"
 #include "program.h"
@@ -258,11 +259,21 @@ static int run(void *context, struct program_given *given)
 	return is_open ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+/* --probe */
+static int probe(void *context, struct program_given *given, const char *word)
+{
+	struct worker *worker = context;
+	int status = probe_run(worker->deliver.smtp, worker->deliver.composers, given->settings->return_path, word);
+
+	release(worker);
+	return status;
+}
+
 int main(int argc, char **argv)
 {
 	static struct worker worker;
 	const struct program_parts parts = {
-	    .program = PROGRAM_WORKER, .context = &worker, .prepare = prepare, .run = run};
+	    .program = PROGRAM_WORKER, .context = &worker, .prepare = prepare, .option = probe, .run = run};
 
 	return program_main(&parts, argc, argv);
 }

@@ -135,7 +135,8 @@ enum result config_read_value(const struct config_setting *setting, const char *
 
 static void print_usage(FILE *out, const struct config_program *program)
 {
-	(void)fprintf(out, "Usage: %s [--check | --help | --version]\n", program->name);
+	(void)fprintf(out, "Usage: %s [--check | %s%s--help | --version]\n", program->name,
+		      program->option != NULL ? program->option : "", program->option != NULL ? " [address] | " : "");
 }
 
 static void print_setting(const struct config_setting *setting)
@@ -153,6 +154,8 @@ static void print_help(const struct config_program *program)
 {
 	(void)printf("%s: %s.\n\n", program->name, program->purpose);
 	print_usage(stdout, program);
+	if (program->option != NULL)
+		(void)printf("  %-9s  %s\n", program->option, program->option_meaning);
 	(void)printf("  --check    validate the settings, keys and files, without any side effect\n"
 		     "  --help     print this text\n"
 		     "  --version  print the version\n\n"
@@ -170,6 +173,8 @@ enum config_action config_arguments(const struct config_program *program, int ar
 
 	if (argc <= 1)
 		return CONFIG_RUN;
+	if (program->option != NULL && argc <= 3 && strcmp(argv[1], program->option) == 0)
+		return CONFIG_OPTION;
 	if (strcmp(argument, "--check") == 0)
 		return CONFIG_CHECK;
 	if (strcmp(argument, "--help") == 0) {

@@ -44,6 +44,8 @@ struct config_program {
 	unsigned bit;        /* in config_setting.programs */
 	const struct config_setting *settings;
 	size_t count;
+	const char *option;         /* one more option, such as "--probe"; NULL: none */
+	const char *option_meaning; /* for --help */
 	/* Rules that span settings; NULL: none. It refuses by naming one: config_refuse(reading, config_find(...)...).
 	 */
 	void (*check)(struct config_reading *reading, const struct config_program *program, const void *config);
@@ -64,6 +66,7 @@ OTP_MUST_CHECK enum result config_read_value(const struct config_setting *settin
 /* What the command line asks for. */
 enum config_action {
 	CONFIG_RUN,
+	CONFIG_OPTION,    /* the program's own option, perhaps with a word behind it */
 	CONFIG_CHECK,     /* --check: validate everything, then exit without any side effect */
 	CONFIG_EXIT_OK,   /* --help or --version was answered on standard output */
 	CONFIG_EXIT_USAGE /* the complaint is on standard error; exit with 2 */

@@ -33,6 +33,8 @@ struct smtp_connection {
 	uint64_t deadline_ms;
 	uint64_t last_start_ms; /* no mail is begun after this */
 	uint64_t patience_ms;   /* how long to wait for a reply, but for the one to a text */
+	bool is_probe;          /* a person reads how it goes: nothing is logged */
+	bool ends_at_mail;      /* it is over when MAIL is answered: the mail's recipient hears of nothing */
 	bool has_alternative;   /* another relay could be tried with what this one refuses */
 
 	/* How it goes. */
@@ -43,6 +45,7 @@ struct smtp_connection {
 	size_t added;                /* mails given to libesmtp */
 	size_t answered;             /* mails whose MAIL was answered */
 	size_t settled;              /* mails that were taken, or whose recipient the relay knows to be none */
+	const char *refused_step;    /* the command that was refused or not answered first, from MAIL on */
 	bool has_refused;            /* a mail, and not by closing the connection */
 	bool is_our_fault;           /* TLS, login or configuration, not a passing state of the relay */
 	bool is_unmade;              /* a mail's text could not be made */

@@ -35,13 +35,15 @@ static enum result refuse(struct smtp_dial *dial, const char *step, const char *
 
 	(void)snprintf(text, sizeof(text), "%s: %s", step, words);
 	smtp_reply_say(&dial->reason, text);
+	dial->step = step;
 	dial->is_our_fault = is_our_fault;
 	return RESULT_UNAVAILABLE;
 }
 
-static enum result refuse_as_told(struct smtp_dial *dial, const struct smtp_reply *reply)
+static enum result refuse_as_told(struct smtp_dial *dial, const char *step, const struct smtp_reply *reply)
 {
 	dial->reason = *reply;
+	dial->step = step;
 	dial->is_our_fault = reply->code >= 500;
 	return RESULT_UNAVAILABLE;
 }
@@ -189,18 +191,21 @@ static enum result ask_for_tls(struct smtp_dial *dial, struct dialogue *dialogue
 	if (!read_reply(dialogue, &reply))
 		return refuse(dial, "greeting", lost, false);
 	if (!smtp_reply_is_positive(&reply))
-		return refuse_as_told(dial, &reply);
+		return refuse_as_told(dial, "greeting", &reply);
 	if (!say(dialogue, hello) || !read_reply(dialogue, &reply))
 		return refuse(dial, "EHLO", lost, false);
 	/* A relay that does not know EHLO has no TLS; any other refusal speaks for itself. */
 	if (!smtp_reply_is_positive(&reply) && reply.code != 500 && reply.code != 502)
-		return refuse_as_told(dial, &reply);
-	if (!dialogue->offers_tls)
-		return refuse(dial, "TLS", "the relay does not offer STARTTLS", true);
+		return refuse_as_told(dial, "EHLO", &reply);
+	if (!dialogue->offers_tls) {
+		(void)refuse(dial, "TLS", "the relay does not offer STARTTLS", true);
+		dial->step = "STARTTLS";
+		return RESULT_UNAVAILABLE;
+	}
 	if (!say(dialogue, "STARTTLS\r\n") || !read_reply(dialogue, &reply))
 		return refuse(dial, "STARTTLS", lost, false);
 	if (!smtp_reply_is_positive(&reply))
-		return refuse_as_told(dial, &reply);
+		return refuse_as_told(dial, "STARTTLS", &reply);
 	/* It is the client who speaks first in TLS: what is here already was sent by somebody in between. */
 	if (recv(dialogue->socket, &byte, 1, MSG_PEEK) > 0)
 		return refuse(dial, "TLS", "plaintext was injected after STARTTLS", true);
@@ -243,6 +248,7 @@ static enum result start_tls(struct smtp_dial *dial, struct smtp_relay *relay, u
 	dial->link = smtp_tls_begin(relay->tls, dial->socket, until_ms, &reason);
 	if (dial->link == NULL)
 		return refuse(dial, "TLS", reason, clock_boot_ms() < until_ms);
+	smtp_tls_describe(dial->link, dial->proof);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0)
 		return refuse(dial, "TLS", strerror(errno), false);
 	dial->library = pair[0];

@@ -21,8 +21,10 @@ struct smtp_dial {
 	struct smtp_tls_link *link;
 	pthread_t carrier;
 	bool is_carried;
-	bool is_our_fault;        /* why it failed: TLS or a refusal for good, not a passing state */
-	struct smtp_reply reason; /* why it failed */
+	const char *step;                 /* what it failed at; NULL: nothing */
+	char proof[SMTP_TLS_PROOF_BYTES]; /* what TLS has proven, for a person */
+	bool is_our_fault;                /* why it failed: TLS or a refusal for good, not a passing state */
+	struct smtp_reply reason;         /* why it failed */
 };
 
 /* Resolves, connects and, where the relay has TLS, handshakes, after STARTTLS unless it begins with TLS; each step

@@ -21,6 +21,7 @@ static void note_reason(const struct smtp_letter *letter, const struct smtp_repl
 
 	if (session->reason.text[0] != '\0')
 		return;
+	session->refused_step = letter->step;
 	if (letter->given)
 		smtp_reply_set(&session->reason, reply->code, reply->enhanced, "");
 	else
@@ -140,8 +141,10 @@ void smtp_letter_lose(struct smtp_letter *letter)
 	(void)snprintf(text, sizeof(text), "%s: %s%s", letter->step, smtp_letter_lost,
 		       letter->text_ended ? "; perhaps it was taken" : "");
 	smtp_reply_say(&reply, session->is_unmade ? "the mail could not be made" : text);
-	if (session->reason.text[0] == '\0')
+	if (session->reason.text[0] == '\0') {
+		session->refused_step = letter->step;
 		session->reason = reply;
+	}
 	if (letter->text_ended)
 		conclude_in_doubt(letter, DOUBTS_ABOUT_TEXT, &reply);
 	else

@@ -58,6 +58,16 @@ void smtp_send_free(struct smtp_send *smtp)
 	smtp_session_release();
 }
 
+struct smtp_relays *smtp_send_relays(struct smtp_send *smtp)
+{
+	return &smtp->relays;
+}
+
+const struct smtp_identity *smtp_send_identity(const struct smtp_send *smtp)
+{
+	return &smtp->identity;
+}
+
 /* --- A round: all mails, to the relays in turn --- */
 
 struct round {

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/result.h"
+#include "mail/smtp_connection.h"
 #include "mail/smtp_mail.h"
 #include "otp/settings.h"
 
@@ -23,6 +24,10 @@ void smtp_send_free(struct smtp_send *smtp);
    wrong with it, is one event in the log. */
 void smtp_send_mails(struct smtp_send *smtp, struct smtp_mail *mails, size_t count, const struct smtp_source *source,
 		     uint64_t deadline_ms);
+
+/* For a probe of each relay. */
+struct smtp_relays *smtp_send_relays(struct smtp_send *smtp);
+const struct smtp_identity *smtp_send_identity(const struct smtp_send *smtp);
 
 /* How long no relay should be asked; 0: send on. */
 uint64_t smtp_send_wait_ms(const struct smtp_send *smtp);

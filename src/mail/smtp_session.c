@@ -104,12 +104,17 @@ static void on_mail_status(struct smtp_connection *session, smtp_message_t messa
 
 	session->current = &session->letter[session->answered++];
 	status_to_reply(&reply, smtp_reverse_path_status(message));
-	if (smtp_reply_is_positive(&reply))
+	if (smtp_reply_is_positive(&reply) && !session->ends_at_mail)
 		return;
 	session->current = NULL;
-	if (session->reason.text[0] == '\0') {
+	if (smtp_reply_is_positive(&reply)) {
+		session->settled++;
+		session->reason = reply;
+		smtp_timer_cut();
+	} else if (session->reason.text[0] == '\0') {
 		session->reason = reply;
 		session->is_our_fault = reply.code >= 500;
+		session->refused_step = "MAIL";
 	}
 }
 
@@ -329,7 +334,8 @@ enum smtp_trouble smtp_session_run(struct smtp_connection *session)
 	smtp_dial_close(dial);
 	smtp_timer_stop();
 	trouble = trouble_of(session);
-	report(session, trouble);
+	if (!session->is_probe)
+		report(session, trouble);
 	return trouble;
 }
 

@@ -8,9 +8,11 @@
 #include <openssl/x509v3.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "base/clock.h"
 
@@ -143,6 +145,17 @@ void smtp_tls_end(struct smtp_tls_link *link)
 	SSL_free(link->ssl);
 	explicit_bzero(link, sizeof(*link));
 	free(link);
+}
+
+void smtp_tls_describe(const struct smtp_tls_link *link, char text[static SMTP_TLS_PROOF_BYTES])
+{
+	X509 *certificate = SSL_get0_peer_certificate(link->ssl);
+	struct tm end = {.tm_year = 0};
+
+	if (certificate == NULL || ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) != 1)
+		end.tm_mday = 0;
+	(void)snprintf(text, SMTP_TLS_PROOF_BYTES, "%s, certificate until %04d-%02d-%02d", SSL_get_version(link->ssl),
+		       end.tm_year + 1900, end.tm_mon + 1, end.tm_mday);
 }
 
 /* --- Carrying --- */

@@ -17,6 +17,10 @@ void smtp_tls_free(struct smtp_tls *tls);
 struct smtp_tls_link *smtp_tls_begin(struct smtp_tls *tls, int socket, uint64_t deadline_ms, const char **reason);
 void smtp_tls_end(struct smtp_tls_link *link);
 
+/* Which version of TLS it is, and until when the certificate holds. */
+#define SMTP_TLS_PROOF_BYTES 64U
+void smtp_tls_describe(const struct smtp_tls_link *link, char text[static SMTP_TLS_PROOF_BYTES]);
+
 /* Carries bytes between the relay and a local socket until either is closed; then the other is told. */
 void smtp_tls_carry(struct smtp_tls_link *link, int local);
 

@@ -240,6 +240,7 @@ static const struct config_program validate = {PROGRAM(
     "otp-validate", V, "FastCGI responder for POST /validate-password: tells whether a code matches its token, once")};
 static const struct config_program worker = {
     PROGRAM("otp-worker", W, "delivers the queued mails to an SMTP relay and deletes what has expired"),
+    .option = "--probe", .option_meaning = "try each relay, and send a test mail if an address follows",
     .check = check_worker};
 
 static const struct config_program *describe(enum program program)

@@ -574,15 +574,20 @@ static void a_user_needs_a_password_file_and_vice_versa(void **state)
 static void arguments_are_told_apart(void **state)
 {
 	(void)state;
-	char name[] = "otp", check[] = "--check", version[] = "--version", other[] = "-x";
+	char name[] = "otp", check[] = "--check", version[] = "--version", other[] = "-x", probe[] = "--probe";
 	assert_int_equal(argue(PROGRAM_WORKER, 1, 1, (char *[]){name, NULL}), CONFIG_RUN);
 	assert_int_equal(argue(PROGRAM_WORKER, 1, 2, (char *[]){name, check, NULL}), CONFIG_CHECK);
 	assert_int_equal(argue(PROGRAM_VALIDATE, 1, 2, (char *[]){name, version, NULL}), CONFIG_EXIT_OK);
 	assert_string_equal(output, "otp-validate " PACKAGE_VERSION "\n");
 	assert_int_equal(argue(PROGRAM_WORKER, 2, 2, (char *[]){name, other, NULL}), CONFIG_EXIT_USAGE);
-	assert_string_equal(output,
-			    "otp-worker: unknown arguments\nUsage: otp-worker [--check | --help | --version]\n");
+	assert_string_equal(
+	    output,
+	    "otp-worker: unknown arguments\nUsage: otp-worker [--check | --probe [address] | --help | --version]\n");
 	assert_int_equal(argue(PROGRAM_WORKER, 2, 3, (char *[]){name, check, other, NULL}), CONFIG_EXIT_USAGE);
+	assert_int_equal(argue(PROGRAM_WORKER, 1, 2, (char *[]){name, probe, NULL}), CONFIG_OPTION);
+	assert_int_equal(argue(PROGRAM_WORKER, 1, 3, (char *[]){name, probe, other, NULL}), CONFIG_OPTION);
+	assert_int_equal(argue(PROGRAM_WORKER, 2, 4, (char *[]){name, probe, other, other, NULL}), CONFIG_EXIT_USAGE);
+	assert_int_equal(argue(PROGRAM_VALIDATE, 2, 2, (char *[]){name, probe, NULL}), CONFIG_EXIT_USAGE);
 }
 
 static void help_names_every_setting_of_the_program(void **state)
