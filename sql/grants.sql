@@ -25,11 +25,11 @@ $$;
 grant usage on schema otp to otp_generate, otp_validate, otp_worker, otp_admin;
 grant execute on function otp.schema_version to otp_generate, otp_validate, otp_worker, otp_admin;
 
-grant execute on function otp.generate to otp_generate;
-grant execute on function otp.validate to otp_validate;
+grant execute on function otp.generate, otp.resend_terms, otp.resend to otp_generate;
+grant execute on function otp.validate, otp.revoke_tokens, otp.delivery_status to otp_validate;
 grant execute on function otp.claim_mail, otp.settle_mail, otp.expire_mail, otp.sweep, otp.sweep_quota to otp_worker;
 
-grant select on otp.challenges, otp.outbox, otp.stats to otp_admin;
-grant execute on function otp.forget, otp.unlock, otp.end_live to otp_admin;
+grant select on otp.challenges, otp.outbox, otp.stats, otp.domains to otp_admin;
+grant execute on function otp.tokens_of, otp.forget, otp.unlock, otp.revoke, otp.end_live to otp_admin;
 -- A view's functions are called as its reader.
-grant execute on function otp.id_at to otp_admin;
+grant execute on function otp.id_at, otp.reference to otp_admin;

@@ -7,10 +7,10 @@ declare
 begin
     for role_name, purpose in values
         ('otp_owner',    'otpd: owns schema otp; nobody logs in as it'),
-        ('otp_generate', 'otpd: otp-generate; may call otp.generate'),
-        ('otp_validate', 'otpd: otp-validate; may call otp.validate'),
+        ('otp_generate', 'otpd: otp-generate; may call otp.generate and the functions of a resend'),
+        ('otp_validate', 'otpd: otp-validate; may call otp.validate, otp.revoke_tokens and otp.delivery_status'),
         ('otp_worker',   'otpd: otp-worker; may call the functions of delivery and sweep'),
-        ('otp_admin',    'otpd: support staff; reads the views and may call otp.forget, otp.unlock and otp.end_live')
+        ('otp_admin',    'otpd: support staff; reads the views and may call the functions of support')
     loop
         if not exists (select from pg_roles where rolname = role_name) then
             execute format('create role %I %s', role_name, case role_name when 'otp_owner' then 'nologin' else 'login' end);

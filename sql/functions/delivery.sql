@@ -2,6 +2,21 @@
 -- Rows are found by key whatever the plan was made for (see requests.sql). The settings of otp.claim_mail make it walk the
 -- queue's index from its head, however long the queue is.
 
+create or replace function otp.ms_of(id uuid)
+returns bigint
+language sql immutable
+as $$ select ('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint $$;
+
+comment on function otp.ms_of is 'The moment in a time-ordered id, in ms since 1970.';
+
+create or replace function otp.code_end(c otp.challenge, mail uuid)
+returns timestamptz
+language sql immutable
+as $$ select case when c.earlier is null then c.expires_at
+                  else coalesce((c.earlier[array_position(otp.mails_of(c), mail) - 1]).expires_at, c.expires_at) end $$;
+
+comment on function otp.code_end is 'When the code in a challenge''s mail ends: the newest code''s end is the challenge''s own.';
+
 create or replace function otp.expire_mail(max_count integer)
 returns integer
 language plpgsql security definer
@@ -46,7 +61,8 @@ comment on function otp.expire_mail is
 
 create or replace function otp.claim_mail(max_count integer)
 returns table (id uuid, lease uuid, recipient text, locale text, sealed bytea, mail_key smallint,
-               created_ms bigint, expires_ms bigint, attempts integer, lease_ms integer, doubts integer)
+               created_ms bigint, expires_ms bigint, attempts integer, lease_ms integer, doubts integer,
+               challenge uuid, application text, purpose text)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -77,7 +93,7 @@ begin
 
     return query
     with due as materialized (
-        select m.id from otp.mail m
+        select m.id, coalesce(m.challenge, m.id) as challenge from otp.mail m
          where m.state = 'queued' and m.next_attempt_at <= moment and m.give_up_at > moment
          order by m.next_attempt_at
          limit max_count
@@ -86,21 +102,22 @@ begin
     -- A lease is as long as the life that is left at give_up_at, and nothing is claimed after that: it ends in time.
     update otp.mail m
        set lease = new_lease,
-           next_attempt_at = moment + least(c.expires_at - m.give_up_at, interval '1 minute'),
+           next_attempt_at = moment + least(otp.code_end(c, m.id) - m.give_up_at, interval '1 minute'),
            attempts = m.attempts + 1
-      from due join otp.challenge c on c.id = any (array[due.id])
+      from due join otp.challenge c on c.id = any (array[due.challenge])
      where m.id = any (array[due.id])
     returning m.id, m.lease, coalesce(c.recipient, c.email), m.locale, m.sealed, m.mail_key,
-              (extract(epoch from c.created_at) * 1000)::bigint,
-              (extract(epoch from c.expires_at) * 1000)::bigint,
+              case when m.challenge is null then (extract(epoch from c.created_at) * 1000)::bigint else otp.ms_of(m.id) end,
+              (extract(epoch from otp.code_end(c, m.id)) * 1000)::bigint,
               m.attempts::integer,
               (extract(epoch from m.next_attempt_at - moment) * 1000)::integer,
-              m.doubts::integer;
+              m.doubts::integer,
+              c.id, c.application, c.purpose;
 end
 $$;
 
 comment on function otp.claim_mail is
-'Takes up to max_count mails that are due, under a lease: nobody else gets them for lease_ms, which ends before the code does. Mails whose code has too little life left become expired instead.';
+'Takes up to max_count mails that are due, under a lease: nobody else gets them for lease_ms, which ends before the code does. created_ms and expires_ms: when the mail''s code was asked for, and when it ends. Mails whose code has too little life left become expired instead.';
 
 create or replace function otp.settle_mail(
     ids           uuid[],

@@ -47,22 +47,25 @@ begin
 
     if deleted > 0 then
         with old as materialized (
-            select c.id from otp.challenge c
+            select c.id, otp.mails_of(c) as mails from otp.challenge c
              where c.id > start and c.id <= sweep.last and c.expires_at <= cutoff
              order by c.id
                for update skip locked
         ), mails as materialized (
-            select m.id from old join otp.mail m on m.id = any (array[old.id])
+            select m.id, old.id as challenge
+              from old cross join unnest(old.mails) as mail_id join otp.mail m on m.id = any (array[mail_id])
                for update of m skip locked
         ), gone as (
             delete from otp.challenge c
              using old
              where c.id = any (array[old.id])
-               and (old.id in (select id from mails)
-                    or not exists (select from otp.mail m where m.id = any (array[old.id])))
+               -- Mails and challenge go together, or not yet.
+               and not exists (select from unnest(old.mails) as mail_id join otp.mail m on m.id = any (array[mail_id])
+                                where m.id not in (select id from mails))
             returning c.id
         ), unsent as (
-            delete from otp.mail m using mails where m.id = any (array[mails.id])
+            delete from otp.mail m using mails
+             where m.id = any (array[mails.id]) and mails.challenge in (select id from gone)
         )
         select count(*) into deleted from gone;
     end if;

@@ -12,9 +12,22 @@ import pytest
 
 from stack import address_of, code_mac, make_token, token_id, wait_for
 
-GENERATE = ("select ord, retry_after from otp.generate(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::bytea[], 1::smallint, %s::bytea[],"
-            " 1::smallint, %s::text[], %s, %s, %s, %s, %s) order by ord")
-VALIDATE = "select ord, verdict, attempts_left, email from otp.validate(%s::uuid[], %s::bytea[], 1::smallint, null, null) order by ord"
+# Of the default application, without ticket, purpose and context.
+GENERATE = ("select ord, retry_after from otp.generate(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bytea[],"
+            " %s::bytea[], 1::smallint, %s::bytea[], 1::smallint, %s::text[], null, 6::smallint, %s, %s, %s, %s, %s) order by ord")
+VALIDATE = ("select ord, verdict, number, email from otp.validate(%s::uuid[], %s::text[], %s::text[], %s::bytea[], %s::integer[], %s::bytea[],"
+            " 1::smallint, null, null) order by ord")
+RESEND = ("select verdict from otp.resend(%s::uuid[], %s::uuid[], %s::text[], %s::bytea[], 1::smallint, %s::bytea[], 1::smallint, %s::text[],"
+          " null, %s, 0, 1000, 1000, 60)")
+
+
+def nulls(count):
+    return [None] * count
+
+
+def guess(tokens, macs):
+    """The parameters of VALIDATE."""
+    return [token_id(t) for t in tokens], *[nulls(len(tokens))] * 3, [6] * len(tokens), macs
 
 
 class Caller:
@@ -34,7 +47,8 @@ class Caller:
         """-> tokens, retry_after per request"""
         tokens = [make_token() for _ in emails]
         rows = self.generating.execute(GENERATE, (
-            [token_id(t) for t in tokens], list(emails), [None] * len(emails), mailboxes or [None] * len(emails),
+            [token_id(t) for t in tokens], list(emails), nulls(len(emails)), mailboxes or nulls(len(emails)),
+            nulls(len(emails)), nulls(len(emails)), nulls(len(emails)),
             [code_mac(self.stack.pepper(), t, code) for t in tokens], [secrets.token_bytes(64) for _ in tokens],
             [None] * len(emails), lifetime, attempts, resend, hour, day)).fetchall()
         assert [row[0] for row in rows] == list(range(1, len(emails) + 1))
@@ -42,9 +56,8 @@ class Caller:
 
     def validate(self, *guesses):
         """(token, code) pairs; a code of None is a guess that cannot be right -> verdict, attempts_left, email each"""
-        rows = self.validating.execute(VALIDATE, (
-            [token_id(t) for t, _ in guesses],
-            [c and code_mac(self.stack.pepper(), t, c) for t, c in guesses])).fetchall()
+        rows = self.validating.execute(VALIDATE, guess(
+            [t for t, _ in guesses], [c and code_mac(self.stack.pepper(), t, c) for t, c in guesses])).fetchall()
         return [row[1:] for row in rows]
 
     def claim(self, count=10):
@@ -90,8 +103,8 @@ def test_p1_generate_is_all_or_nothing(call, database):
     try:
         token = make_token()
         with pytest.raises(psycopg.errors.CheckViolation):
-            call.generating.execute(GENERATE, ([token_id(token)], ["a@example.com"], [None], [None], [b"x" * 32], [b"y" * 64], ["xx"],
-                                               600, 5, 60, 5, 10))
+            call.generating.execute(GENERATE, ([token_id(token)], ["a@example.com"], [None], [None], [None], [None], [None], [b"x" * 32],
+                                               [b"y" * 64], ["xx"], 600, 5, 60, 5, 10))
         assert database.query("select (select count(*) from otp.challenge), (select count(*) from otp.mail),"
                               " (select count(*) from otp.address_quota)") == [(0, 0, 0)]
     finally:
@@ -109,8 +122,8 @@ def test_generate_the_same_id_twice_fails_as_a_whole(call, database):
     """A request that is retried after a lost answer may meet its own row: it must not be stored twice or half."""
     (token,), _ = call.generate([address_of()])
     with pytest.raises(psycopg.errors.UniqueViolation):
-        call.generating.execute(GENERATE, ([token_id(token)], ["other@example.com"], [None], [None], [b"x" * 32], [b"y" * 64], [None],
-                                           600, 5, 60, 0, 0))
+        call.generating.execute(GENERATE, ([token_id(token)], ["other@example.com"], [None], [None], [None], [None], [None], [b"x" * 32],
+                                           [b"y" * 64], [None], 600, 5, 60, 0, 0))
     assert database.query("select count(*) from otp.address_quota where mailbox = 'other@example.com'") == [(0,)]
 
 
@@ -184,7 +197,7 @@ def test_verdicts(call, database):
     answers = call.validate((unknown, "123456"), (good, "123456"), (exhausted, "123456"), (wrong, "000000"), (used, "123456"),
                             (expired, "123456"))
     assert [a[0] for a in answers] == ["unknown_token", "valid", "exhausted", "wrong_password", "used", "expired"]
-    assert [a[1] for a in answers] == [None, 4, None, 4, None, None]
+    assert [a[1] for a in answers] == [None, None, None, 4, None, None]
     assert [a[2] is not None for a in answers] == [False, True, False, False, False, False]
 
 
@@ -213,7 +226,7 @@ def test_a8_a_guess_that_is_no_code_counts(call, database):
 def test_a7_a_code_of_another_token(call):
     """A7: the MAC of code and token A does not open B, though the code is the same."""
     (a, b), _ = call.generate([address_of("a"), address_of("b")])
-    rows = call.validating.execute(VALIDATE, ([token_id(b)], [code_mac(call.stack.pepper(), a, "123456")])).fetchall()
+    rows = call.validating.execute(VALIDATE, guess([b], [code_mac(call.stack.pepper(), a, "123456")])).fetchall()
     assert rows[0][1] == "wrong_password"
 
 
@@ -225,7 +238,7 @@ def test_a3_a4_parallel_calls_from_many_connections(call, database):
         def run():
             with database.postgres.connect("otp_validate") as connection:
                 for _ in range(count):
-                    results.append(connection.execute(VALIDATE, ([token_id(token)], [code_mac(database.pepper(), token, code)]))
+                    results.append(connection.execute(VALIDATE, guess([token], [code_mac(database.pepper(), token, code)]))
                                    .fetchone()[1])
         threads = [threading.Thread(target=run) for _ in range(8)]
         for thread in threads:
@@ -250,7 +263,7 @@ def test_two_batches_in_opposite_order_do_not_deadlock(call, database):
         try:
             with database.postgres.connect("otp_validate") as connection:
                 for _ in range(60):
-                    rows = connection.execute(VALIDATE, ([token_id(t) for t in order], [b"x" * 32] * len(order))).fetchall()
+                    rows = connection.execute(VALIDATE, guess(order, [b"x" * 32] * len(order))).fetchall()
                     assert {row[1] for row in rows} == {"wrong_password"}
         except Exception as problem:
             errors.append(problem)
@@ -266,7 +279,8 @@ def test_two_batches_in_opposite_order_do_not_deadlock(call, database):
 def test_b5_the_previous_pepper_still_opens(call, database):
     """B5: key 2 is current, a challenge of key 1 is checked with the previous MAC."""
     token = database.plant()
-    sql = "select verdict from otp.validate(array[%s]::uuid[], array[%s]::bytea[], 2::smallint, array[%s]::bytea[], 1::smallint)"
+    sql = ("select verdict from otp.validate(array[%s]::uuid[], array[null], array[null], array[null]::bytea[], array[6],"
+           " array[%s]::bytea[], 2::smallint, array[%s]::bytea[], 1::smallint)")
     mac = code_mac(database.pepper(), token, "123456")
     assert call.validating.execute(sql, (token_id(token), mac, b"z" * 32)).fetchone() == ("wrong_password",)
     assert call.validating.execute(sql, (token_id(token), b"z" * 32, mac)).fetchone() == ("valid",)
@@ -285,11 +299,10 @@ def test_b5_a_code_of_another_key_costs_no_guess(call, database, previous):
     tokens = [strange, known, used, spent, late]
     macs = [code_mac(database.pepper(), t, "123456") for t in tokens]
     for _ in range(6):
-        rows = call.validating.execute("select verdict, attempts_left, email is null, unknown_key from otp.validate(%s, %s::bytea[], 2::smallint,"
-                                       " %s::bytea[], %s::smallint) order by ord", (
-                                           [token_id(t) for t in tokens], [*macs[:1], None, *macs[2:]], macs if previous else None, previous)).fetchall()
-        assert [rows[0], *rows[2:]] == [("unknown_key", None, True, 3), ("used", None, True, None), ("exhausted", None, True, None),
-                                        ("expired", None, True, None)]
+        rows = call.validating.execute("select verdict, email is null, number from otp.validate(%s, %s::text[], %s::text[], %s::bytea[],"
+                                       " %s, %s::bytea[], 2::smallint, %s::bytea[], %s::smallint) order by ord", (
+                                           *guess(tokens, [*macs[:1], None, *macs[2:]]), macs if previous else None, previous)).fetchall()
+        assert [rows[0], *rows[2:]] == [("unknown_key", True, 3), ("used", True, None), ("exhausted", True, None), ("expired", True, None)]
     assert rows[1][0] == "exhausted"  # the others of a batch are judged
     assert database.challenge(strange)["attempts"] == 0
 
@@ -544,7 +557,7 @@ def test_sweep_while_validates_run(call, database):
         with database.postgres.connect("otp_validate") as connection:
             for start in range(0, len(tokens), 20):
                 chunk = tokens[start:start + 20]
-                verdicts.extend(row[1] for row in connection.execute(VALIDATE, ([token_id(t) for t in chunk], [b"x" * 32] * 20)))
+                verdicts.extend(row[1] for row in connection.execute(VALIDATE, guess(chunk, [b"x" * 32] * 20)))
     threads = [threading.Thread(target=run) for _ in range(3)]
     for thread in threads:
         thread.start()
@@ -573,6 +586,7 @@ def test_a_sweep_waits_for_nobody(call, database):
     assert call.working.execute("select deleted from otp.sweep_quota(0, 100)").fetchone() == (1,)
 
 
+REQUESTS = ("otp_generate", "otp_validate")
 SECONDS = 60 if os.environ.get("OTP_SOAK") else 8
 
 
@@ -580,14 +594,16 @@ def test_everything_at_once_without_a_deadlock(call, database):
     """All functions that take locks, side by side on few rows, with the programs' own limits of time: none of them ever waits for
     another one in a circle (40P01), or for so long that a request is given up (55P03, 57014)."""
     done, problems, calls = threading.Event(), [], collections.Counter()
-    addresses = [f"user{n}@example.com" for n in range(30)]
-    tokens = collections.deque(maxlen=200)
+    addresses = [f"user{n}@example.com" for n in range(100)]
+    tokens = collections.deque(maxlen=400)
+    owners = {}
 
-    def worker(name, role, act, timeout):
+    def worker(name, role, act):
         dice = random.Random(name)
         with database.postgres.connect(role) as connection:
-            connection.execute(f"set statement_timeout = '{timeout}'")
-            connection.execute("set lock_timeout = '500ms'")
+            if role in REQUESTS:  # the others have their roles' own limits
+                connection.execute("set statement_timeout = '1500ms'")
+                connection.execute("set lock_timeout = '500ms'")
             mine = Caller.__new__(Caller)
             mine.stack, mine.generating, mine.validating, mine.working, mine.admin = database, *[connection] * 4
             while not done.is_set() and not problems:
@@ -600,7 +616,23 @@ def test_everything_at_once_without_a_deadlock(call, database):
     def generate(mine, dice):
         some = dice.sample(addresses, 12)
         made, retry = mine.generate(some, resend=0, hour=1000, day=1000, lifetime=dice.choice([1, 600]))
+        owners.update(zip(made, some))
         tokens.extend(made)
+
+    def resend(mine, dice):
+        some = list({owners[t]: t for t in dice.sample(list(tokens), min(len(tokens), 15))}.values())  # a mailbox may be there once
+        verdicts.update(row[0] for row in mine.generating.execute(RESEND, (
+            [token_id(t) for t in some], [token_id(make_token()) for _ in some], nulls(len(some)), [b"x" * 32] * len(some),
+            [b"y" * 64] * len(some), nulls(len(some)), dice.choice([1, 600]))))
+
+    def revoke_tokens(mine, dice):
+        some = dice.sample(list(tokens), min(len(tokens), 3))
+        mine.validating.execute("select * from otp.revoke_tokens(%s::uuid[], %s::text[])", ([token_id(t) for t in some], nulls(len(some))))
+        time.sleep(0.02)
+
+    def revoke(mine, dice):
+        mine.admin.execute("select * from otp.revoke(%s)", (dice.choice(addresses),))
+        time.sleep(0.1)
 
     def validate(mine, dice):
         some = dice.sample(list(tokens), min(len(tokens), 15))
@@ -631,10 +663,11 @@ def test_everything_at_once_without_a_deadlock(call, database):
         """Makes quota rows old, in an order of its own, so that there is something to sweep: as if a day went by."""
         for mailbox in dice.sample(addresses, 3):
             mine.admin.execute("update otp.address_quota set sent = array[clock_timestamp() - interval '2 days'] where mailbox = %s", (mailbox,))
-    cast = [(generate, "otp_generate", 3), (validate, "otp_validate", 3), (deliver, "otp_worker", 2), (sweep, "otp_worker", 2),
-            (sweep_quota, "otp_worker", 2), (forget, "otp_admin", 2), (unlock, "otp_admin", 1), (end_live, "otp_admin", 1), (age, "postgres", 1)]
-    threads = [threading.Thread(target=worker, args=(f"{act.__name__}{n}", role, act, "1500ms" if role != "otp_admin" else "10s"))
-               for act, role, count in cast for n in range(count)]
+    verdicts = collections.Counter()
+    cast = [(generate, "otp_generate", 2), (resend, "otp_generate", 2), (validate, "otp_validate", 3), (revoke_tokens, "otp_validate", 1),
+            (deliver, "otp_worker", 2), (sweep, "otp_worker", 2), (sweep_quota, "otp_worker", 2), (forget, "otp_admin", 2),
+            (unlock, "otp_admin", 1), (revoke, "otp_admin", 1), (end_live, "otp_admin", 1), (age, "postgres", 1)]
+    threads = [threading.Thread(target=worker, args=(f"{act.__name__}{n}", role, act)) for act, role, count in cast for n in range(count)]
     for thread in threads:
         thread.start()
     time.sleep(SECONDS)
@@ -643,47 +676,66 @@ def test_everything_at_once_without_a_deadlock(call, database):
         thread.join()
     assert not problems, problems
     assert min(calls[act.__name__] for act, _, _ in cast) > 5, calls
+    assert min(verdicts[word] for word in ("stored", "unknown_token", "revoked")) > 5, verdicts
+    assert database.query("select count(*) from otp.mail m where not exists (select from otp.challenge c where c.id = coalesce(m.challenge, m.id))") == [(0,)]
 
 
 # --- arguments ---
 
-ONE = ("array[gen_random_uuid()]", "array['a@b.example']", "array[null]::text[]", "array[null]::text[]", "array['x'::bytea]", "1::smallint",
-       "array['x'::bytea]", "1::smallint", "array[null]::text[]", "600", "5", "60", "5", "10")
+ID, TEXT, BYTES = "array[gen_random_uuid()]", "array[null]::text[]", "array['x'::bytea]"
 CALLS = {
-    "generate": ("otp_generate", ONE),
-    "validate": ("otp_validate", ("array[gen_random_uuid()]", "array['x'::bytea]", "2::smallint", "array['x'::bytea]", "1::smallint")),
+    "generate": ("otp_generate", (ID, "array['a@b.example']", TEXT, TEXT, TEXT, TEXT, "array[null]::bytea[]", BYTES, "1::smallint", BYTES,
+                                  "1::smallint", TEXT, "null", "6::smallint", "600", "5", "60", "5", "10")),
+    "resend_terms": ("otp_generate", (ID, TEXT, "3600")),
+    "resend": ("otp_generate", (ID, ID, TEXT, BYTES, "1::smallint", BYTES, "1::smallint", TEXT, "null", "600", "60", "5", "10", "3600")),
+    "validate": ("otp_validate", (ID, TEXT, TEXT, "array[null]::bytea[]", "array[6]", BYTES, "2::smallint", BYTES, "1::smallint")),
+    "revoke_tokens": ("otp_validate", (ID, TEXT)),
+    "delivery_status": ("otp_validate", (ID, TEXT)),
     "claim_mail": ("otp_worker", ("10",)),
-    "settle_mail": ("otp_worker", ("array[gen_random_uuid()]", "array[gen_random_uuid()]", "array['retry']", "array['x']", "array[7]",
-                                   "array[0]", "array[0]")),
+    "settle_mail": ("otp_worker", (ID, ID, "array['retry']", "array['x']", "array[7]", "array[0]", "array[0]")),
     "expire_mail": ("otp_worker", ("10",)),
     "sweep": ("otp_worker", ("null", "0", "10")),
     "sweep_quota": ("otp_worker", ("0", "10")),
     "forget": ("otp_admin", ("'a@b.example'",)),
     "unlock": ("otp_admin", ("'a@b.example'",)),
+    "revoke": ("otp_admin", ("'a@b.example'",)),
+    "tokens_of": ("otp_admin", ("'a@b.example'",)),
 }
-UUIDS, TWO = "array[gen_random_uuid(), gen_random_uuid()]", "array['x', 'y']"
+UUIDS, TWO, TWO_BYTES, NUMBERS = "array[gen_random_uuid(), gen_random_uuid()]", "array['x', 'y']", "array['x', 'y']::bytea[]", "array[6, 7]"
 SAME = "array['018f0000-0000-7000-8000-000000000001', '018f0000-0000-7000-8000-000000000001']::uuid[]"
+
+
+def places(name, what, values):
+    """The function, once with each value in each of those places."""
+    return [(name, {place: value}) for place in what for value in values]
+
+
 WRONG = [
-    *[("generate", {place: value}) for place, value in [
-        (0, "null"), (0, "'{}'"), (0, UUIDS), (0, "array[null]::uuid[]"), (1, "null"), (1, TWO), (1, "array[null]::text[]"), (2, "null"), (2, "'{}'"),
-        (2, TWO), (3, "null"), (3, "'{}'"), (3, TWO), (4, "null"), (4, "'{}'"), (4, "array[null]::bytea[]"), (5, "null"), (5, "0::smallint"),
-        (5, "-1::smallint"), (6, "null"), (6, "'{}'"), (6, "array[null]::bytea[]"), (7, "null"), (7, "0::smallint"), (8, "null"), (8, "'{}'"), (8, TWO),
-        (9, "null"), (9, "0"), (9, "-1"), (10, "null"), (10, "0"), (10, "-1"), (10, "40000"), (11, "null"), (11, "-1"), (12, "null"), (12, "-1"),
-        (13, "null"), (13, "-1")]],
-    *[("validate", {place: value}) for place, value in [
-        (0, "null"), (0, "'{}'"), (0, UUIDS), (0, "array[null]::uuid[]"), (1, "null"), (1, "'{}'"), (1, "array['x', 'y']::bytea[]"), (2, "null"),
-        (2, "0::smallint"), (2, "-1::smallint"), (3, "null"), (3, "'{}'"), (3, "array['x', 'y']::bytea[]"), (4, "null"), (4, "0::smallint")]],
-    *[("claim_mail", {0: value}) for value in ("null", "0", "-1")],
-    *[("settle_mail", {place: value}) for place, value in [
-        (0, "null"), (0, "'{}'"), (0, UUIDS), (0, "array[null]::uuid[]"), (1, "null"), (1, "'{}'"), (1, UUIDS), (1, "array[null]::uuid[]"),
-        (2, "null"), (2, "'{}'"), (2, "array['lost']"), (2, "array[null]::text[]"), (2, TWO), (3, "null"), (3, "'{}'"), (3, TWO), (4, "null"), (4, "'{}'"),
-        (4, "array[-1]"), (4, "array[null]::int[]"), (4, "array[1, 2]"), *[(place, value) for place in (5, 6) for value in
-                                                                          ("null", "'{}'", "array[-1]", "array[null]::int[]", "array[1, 2]")]]],
+    *places("generate", range(12), ["null"]), *places("generate", [0, 1, 2, 3, 4, 5, 6, 7, 9, 11], ["'{}'"]),
+    *places("generate", [1, 2, 3, 4, 5, 11], [TWO]), *places("generate", [6, 7, 9], [TWO_BYTES]),
+    *places("generate", [0], [UUIDS, "array[null]::uuid[]"]), ("generate", {1: "array[null]::text[]"}), ("generate", {7: "array[null]::bytea[]"}),
+    *places("generate", [8, 10, 13], ["0::smallint", "-1::smallint"]), *places("generate", [14, 15], ["null", "0", "-1"]),
+    *places("generate", [13, 16, 17, 18], ["null"]), *places("generate", [16, 17, 18], ["-1"]), ("generate", {15: "40000"}),
+    *places("resend_terms", [0, 1], ["null", "'{}'"]), *places("resend_terms", [0], [UUIDS, "array[null]::uuid[]"]), ("resend_terms", {1: TWO}),
+    *places("resend_terms", [2], ["null", "-1"]),
+    *places("resend", range(8), ["null"]), *places("resend", [0, 1, 2, 3, 5, 7], ["'{}'"]), *places("resend", [2, 7], [TWO]),
+    *places("resend", [3, 5], [TWO_BYTES]), *places("resend", [0, 1], [UUIDS, "array[null]::uuid[]"]), ("resend", {3: "array[null]::bytea[]"}),
+    *places("resend", [4, 6], ["0::smallint", "-1::smallint"]), *places("resend", [9], ["null", "0", "-1"]),
+    *places("resend", [10, 11, 12, 13], ["null", "-1"]),
+    *places("validate", range(9), ["null"]), *places("validate", [0, 1, 2, 3, 4, 5, 7], ["'{}'"]), *places("validate", [1, 2], [TWO]),
+    *places("validate", [3, 5, 7], [TWO_BYTES]), ("validate", {4: NUMBERS}), *places("validate", [0], [UUIDS, "array[null]::uuid[]"]),
+    *places("validate", [6, 8], ["0::smallint"]), ("validate", {6: "-1::smallint"}),
+    *[(name, {place: value}) for name in ("revoke_tokens", "delivery_status") for place in (0, 1) for value in ("null", "'{}'")],
+    *[(name, wrong) for name in ("revoke_tokens", "delivery_status") for wrong in ({0: UUIDS}, {0: "array[null]::uuid[]"}, {1: TWO})],
+    *places("claim_mail", [0], ["null", "0", "-1"]),
+    *places("settle_mail", [0, 1], ["null", "'{}'", UUIDS, "array[null]::uuid[]"]),
+    *places("settle_mail", [2], ["null", "'{}'", "array['lost']", "array[null]::text[]", TWO]), *places("settle_mail", [3], ["null", "'{}'", TWO]),
+    *places("settle_mail", [4, 5, 6], ["null", "'{}'", "array[-1]", "array[null]::int[]", "array[1, 2]"]),
     ("settle_mail", {0: SAME, 1: UUIDS, 2: "array['sent', 'sent']", 3: TWO, 4: "array[0, 0]", 5: "array[0, 0]", 6: "array[0, 0]"}),
-    *[("expire_mail", {0: value}) for value in ("null", "0", "-1")],
-    *[("sweep", {place: value}) for place, value in [(1, "null"), (1, "-1"), (2, "null"), (2, "0"), (2, "-1")]],
-    *[("sweep_quota", {place: value}) for place, value in [(0, "null"), (0, "-1"), (1, "null"), (1, "0"), (1, "-1")]],
-    *[(name, {0: value}) for name in ("forget", "unlock") for value in ("null", "''", "'no address'", "'@'")],
+    *places("expire_mail", [0], ["null", "0", "-1"]),
+    *places("sweep", [1], ["null", "-1"]), *places("sweep", [2], ["null", "0", "-1"]),
+    *places("sweep_quota", [0], ["null", "-1"]), *places("sweep_quota", [1], ["null", "0", "-1"]),
+    *[(name, {0: value}) for name in ("forget", "unlock", "revoke", "tokens_of") for value in ("null", "''", "'no address'", "'@'")],
 ]
 
 

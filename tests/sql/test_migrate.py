@@ -14,7 +14,8 @@ from stack import wait_for
 PROGRAMS = ["otp_generate", "otp_validate", "otp_worker", "otp_admin"]
 TABLE = "001_challenge_mail_quota.sql"
 ALL = f"applied {TABLE}\napplied functions\n"
-VERDICT = "select verdict from otp.validate(array[gen_random_uuid()], array[null]::bytea[], 1::smallint, null, null)"
+VERDICT = ("select verdict from otp.validate(array[gen_random_uuid()], array[null], array[null], array[null]::bytea[], array[6],"
+           " array[null]::bytea[], 1::smallint, null, null)")
 
 
 @pytest.fixture(scope="module", params=sorted(VERSIONS), ids=lambda version: f"pg{version}")
@@ -56,7 +57,8 @@ def call(cluster):
     """Each program's role calls a function of its own, and support reads a view."""
     assert cluster.query(VERDICT, user="otp_validate") == [("unknown_token",)]
     assert cluster.query("select * from otp.claim_mail(1)", user="otp_worker") == []
-    assert cluster.query("select ord from otp.generate('{}', '{}', '{}', '{}', '{}', 1::smallint, '{}', 1::smallint, '{}', 600, 5, 60, 5, 10)",
+    assert cluster.query("select ord from otp.generate('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', 1::smallint, '{}', 1::smallint, '{}', null, 6::smallint,"
+                         " 600, 5, 60, 5, 10)",
                          user="otp_generate") == []
     assert cluster.query("select count(*) from otp.challenges", user="otp_admin") == [(0,)]
 
@@ -185,8 +187,8 @@ def test_functions_are_made_anew_under_traffic(empty, sql):
             problems.append(problem)
     threads = [threading.Thread(target=run, args=each) for each in [
         ("otp_validate", VERDICT), ("otp_validate", VERDICT), ("otp_worker", "select * from otp.claim_mail(10)"),
-        ("otp_generate", "select * from otp.generate(array[gen_random_uuid()], array['a@example.com'], '{null}', '{null}', array['x'::bytea],"
-                         " 1::smallint, array['x'::bytea], 1::smallint, '{null}', 600, 5, 60, 5, 10)")]]
+        ("otp_generate", "select * from otp.generate(array[gen_random_uuid()], array['a@example.com'], '{null}', '{null}', '{null}', '{null}', '{null}',"
+                         " array['x'::bytea], 1::smallint, array['x'::bytea], 1::smallint, '{null}', null, 6::smallint, 600, 5, 60, 5, 10)")]]
     for thread in threads:
         thread.start()
     for turn in range(12):
@@ -285,7 +287,8 @@ def test_end_live(empty):
                 " (%s, '10 min', now()), (%s, '-1 min', null)) v (id, life, used)", live, used, old)
     empty.query("insert into otp.mail (id, sealed, mail_key, next_attempt_at, give_up_at) values (%s, 'x', 1, now(), now() + interval '9 min')", live)
     assert empty.query("select challenges, mails from otp.end_live()", user="otp_admin") == [(1, 1)]
-    verdicts = empty.query("select verdict from otp.validate(%s, array['x', 'x', 'x']::bytea[], 1::smallint, null, null) order by ord",
+    verdicts = empty.query("select verdict from otp.validate(%s, '{null,null,null}', '{null,null,null}', '{null,null,null}', '{6,6,6}',"
+                           " array['x', 'x', 'x']::bytea[], 1::smallint, null, null) order by ord",
                            [live, used, old], user="otp_validate")
     assert verdicts == [("expired",), ("used",), ("expired",)]
     assert empty.query("select * from otp.claim_mail(10)", user="otp_worker") == []
