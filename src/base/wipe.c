@@ -17,6 +17,7 @@ void wipe_freed_memory(void)
 #include <string.h>
 
 #define STEP 1024U
+#define LARGEST 1048576U /* larger blocks are mappings of their own, which free gives back to the system */
 
 typedef void free_function(void *memory);
 
@@ -26,6 +27,7 @@ void wipe_freed_memory(void)
 {
 	void *found = dlsym(RTLD_NEXT, "free");
 
+	(void)mallopt(M_MMAP_THRESHOLD, LARGEST);
 	memcpy(&next_free, &found, sizeof(found)); /* C has no cast from an object to a function */
 }
 
@@ -41,12 +43,15 @@ static void wipe(unsigned char *memory, size_t size)
 void free(void *memory)
 {
 	int saved = errno;
+	size_t size;
 
 	if (memory == NULL)
 		return;
 	if (next_free == NULL)
 		wipe_freed_memory();
-	wipe(memory, malloc_usable_size(memory));
+	size = malloc_usable_size(memory);
+	if (size <= LARGEST) /* to wipe a block of 2 GB that nobody has touched would take seconds */
+		wipe(memory, size);
 	next_free(memory);
 	errno = saved;
 }

@@ -8,7 +8,7 @@
 
 #include "base/result.h"
 
-#define DB_PARAMS_MAX 16
+#define DB_PARAMS_MAX 20
 
 /* The parameters of a call, in order. Buffers grow and are reused: no allocation per call once warm. A failed
    allocation is remembered and makes the call return RESULT_FAULT. */

@@ -60,6 +60,11 @@ const char *db_get_text(const struct pg_result *rows, size_t row, int column)
 	return PQgetvalue(rows, (int)row, column);
 }
 
+const char *db_get_text_or_null(const struct pg_result *rows, size_t row, int column)
+{
+	return db_is_null(rows, row, column) ? NULL : db_get_text(rows, row, column);
+}
+
 const unsigned char *db_get_bytes(const struct pg_result *rows, size_t row, int column, size_t *length)
 {
 	*length = (size_t)PQgetlength(rows, (int)row, column);

@@ -16,7 +16,8 @@ size_t db_rows_count(const struct pg_result *rows);
 bool db_is_null(const struct pg_result *rows, size_t row, int column);
 OTP_MUST_CHECK enum result db_get_int(const struct pg_result *rows, size_t row, int column, int32_t *value);
 OTP_MUST_CHECK enum result db_get_bigint(const struct pg_result *rows, size_t row, int column, int64_t *value);
-const char *db_get_text(const struct pg_result *rows, size_t row, int column); /* "" for null */
+const char *db_get_text(const struct pg_result *rows, size_t row, int column);         /* "" for null */
+const char *db_get_text_or_null(const struct pg_result *rows, size_t row, int column); /* NULL for null */
 const unsigned char *db_get_bytes(const struct pg_result *rows, size_t row, int column, size_t *length);
 
 /* Copy a value of exactly size bytes; a text that fits in size bytes with its NUL ("" for null). */

@@ -51,21 +51,13 @@ static struct batch_item **table_find(struct batch *batch, const struct batch_it
 	return place;
 }
 
-static void queue_append(struct batch *batch, struct batch_item *item)
-{
-	item->next = NULL;
-	if (batch->tail != NULL)
-		batch->tail->next = item;
-	else
-		batch->head = item;
-	batch->tail = item;
-}
-
 /* In order of arrival: behind those that waited longer, so that the head is the oldest and the first to be overdue. */
 static void queue_insert(struct batch *batch, struct batch_item *item)
 {
 	struct batch_item **place = &batch->head;
 
+	if (batch->tail != NULL && batch->tail->arrived_ms <= item->arrived_ms)
+		place = &batch->tail->next;
 	while (*place != NULL && (*place)->arrived_ms <= item->arrived_ms)
 		place = &(*place)->next;
 	item->next = *place;
@@ -74,11 +66,15 @@ static void queue_insert(struct batch *batch, struct batch_item *item)
 		batch->tail = item;
 }
 
-static void queue_remove_head(struct batch *batch)
+/* Takes the item that place points to out of the queue; before is the one in front of it, NULL if it is the head. */
+static struct batch_item *queue_remove(struct batch *batch, struct batch_item **place, struct batch_item *before)
 {
-	batch->head = batch->head->next;
-	if (batch->head == NULL)
-		batch->tail = NULL;
+	struct batch_item *item = *place;
+
+	*place = item->next;
+	if (batch->tail == item)
+		batch->tail = before;
+	return item;
 }
 
 enum result batch_add(struct batch *batch, struct batch_item *item)
@@ -92,7 +88,7 @@ enum result batch_add(struct batch *batch, struct batch_item *item)
 	place = table_find(batch, item);
 	if (*place == NULL) {
 		*place = item;
-		queue_append(batch, item);
+		queue_insert(batch, item);
 	} else if ((*place)->line == NULL) {
 		(*place)->line = (*place)->line_end = item;
 	} else {
@@ -105,17 +101,22 @@ enum result batch_add(struct batch *batch, struct batch_item *item)
 
 size_t batch_take(struct batch *batch, struct batch_item **items, size_t max)
 {
+	struct batch_item **place = &batch->head;
+	struct batch_item *before = NULL;
+	const struct batch_item *first = batch->head;
 	size_t count = 0;
 
-	while (count < max && batch->head != NULL) {
-		struct batch_item *item = batch->head;
+	while (count < max && *place != NULL) {
+		struct batch_item *item = *place;
 
-		if (item->alone && count > 0)
-			break;
-		queue_remove_head(batch);
-		items[count++] = item;
-		if (item->alone)
-			break;
+		if (item->call == first->call && item->group == first->group && (!item->alone || item == first)) {
+			items[count++] = queue_remove(batch, place, before);
+			if (item->alone)
+				break;
+		} else {
+			before = item;
+			place = &item->next;
+		}
 	}
 	return count;
 }
@@ -135,6 +136,11 @@ void batch_finish(struct batch *batch, struct batch_item *item)
 	heir->chain = item->chain;
 	*place = heir;
 	queue_insert(batch, heir);
+}
+
+const struct batch_item *batch_follower(const struct batch_item *item)
+{
+	return item->line;
 }
 
 struct batch_item *batch_take_follower(struct batch *batch, struct batch_item *item)
@@ -162,7 +168,7 @@ struct batch_item *batch_take_overdue(struct batch *batch, uint64_t before_ms)
 
 	if (item == NULL || item->arrived_ms >= before_ms)
 		return NULL;
-	queue_remove_head(batch);
+	(void)queue_remove(batch, &batch->head, NULL);
 	batch_finish(batch, item);
 	return item;
 }

@@ -1,176 +1,84 @@
-/* challenge.c: the two request functions of schema otp, as batches: what goes into the call and what comes out. */
+/* challenge.c: what all calls about challenges have in common: arrays out, a row for each request back. */
 #include "http/challenge.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "db/db_rows.h"
+#include "otp/token.h"
 
-static const struct challenge_ask *ask_of(const struct batch_item *item)
+#define ROWS_MAX 1024U /* no batch is larger: BATCH_MAX */
+
+void challenge_add_texts(struct db_params *params, struct batch_item *const *items, size_t count,
+			 const char *(*read)(const struct batch_item *item))
 {
-	return (const struct challenge_ask *)item;
+	db_array_begin(params, DB_TEXT);
+	for (size_t i = 0; i < count; i++)
+		db_array_text(params, read(items[i]));
+	db_array_end(params);
 }
 
-static const struct challenge_guess *guess_of(const struct batch_item *item)
+void challenge_add_bytes(struct db_params *params, struct batch_item *const *items, size_t count,
+			 const unsigned char *(*read)(const struct batch_item *item), size_t length)
 {
-	return (const struct challenge_guess *)item;
+	db_array_begin(params, DB_BYTEA);
+	for (size_t i = 0; i < count; i++)
+		db_array_bytes(params, read(items[i]), length);
+	db_array_end(params);
 }
 
-void challenge_encode_asks(struct db_params *params, struct batch_item *const *items, size_t count,
-			   const struct challenge_terms *terms)
+void challenge_add_ids(struct db_params *params, struct batch_item *const *items, size_t count,
+		       const unsigned char *(*read)(const struct batch_item *item))
 {
-	db_params_reset(params);
 	db_array_begin(params, DB_UUID);
 	for (size_t i = 0; i < count; i++)
-		db_array_bytes(params, ask_of(items[i])->id, TOKEN_ID_BYTES);
+		db_array_bytes(params, read(items[i]), TOKEN_ID_BYTES);
 	db_array_end(params);
-	db_array_begin(params, DB_TEXT);
-	for (size_t i = 0; i < count; i++)
-		db_array_text(params, ask_of(items[i])->email);
-	db_array_end(params);
-	db_array_begin(params, DB_TEXT);
-	for (size_t i = 0; i < count; i++)
-		db_array_text(params, ask_of(items[i])->recipient);
-	db_array_end(params);
-	db_array_begin(params, DB_TEXT);
-	for (size_t i = 0; i < count; i++)
-		db_array_text(params, ask_of(items[i])->mailbox);
-	db_array_end(params);
-	db_array_begin(params, DB_BYTEA);
-	for (size_t i = 0; i < count; i++)
-		db_array_bytes(params, ask_of(items[i])->mac, CODE_MAC_BYTES);
-	db_array_end(params);
-	db_add_smallint(params, terms->mac_key);
-	db_array_begin(params, DB_BYTEA);
-	for (size_t i = 0; i < count; i++)
-		db_array_bytes(params, ask_of(items[i])->sealed, SEAL_BYTES);
-	db_array_end(params);
-	db_add_smallint(params, terms->mail_key);
-	db_array_begin(params, DB_TEXT);
-	for (size_t i = 0; i < count; i++)
-		db_array_text(params, ask_of(items[i])->locale);
-	db_array_end(params);
-	db_add_int(params, terms->lifetime_seconds);
-	db_add_int(params, terms->max_attempts);
-	db_add_int(params, terms->resend_seconds);
-	db_add_int(params, terms->sends_per_hour);
-	db_add_int(params, terms->sends_per_day);
 }
 
-/* The index of the request that a row answers. */
-static enum result read_ordinal(const struct pg_result *rows, size_t row, size_t count, size_t *i)
+enum result challenge_read_rows(const struct pg_result *rows, size_t count, void *context,
+				enum result (*read)(void *context, const struct pg_result *rows, size_t row, size_t i))
 {
-	int32_t ordinal = 0;
-	enum result result = db_get_int(rows, row, 0, &ordinal);
+	bool is_read[ROWS_MAX];
 
-	if (result != RESULT_OK || ordinal < 1 || (size_t)ordinal > count)
+	if (db_rows_count(rows) != count || count > ROWS_MAX)
 		return RESULT_FAULT;
-	*i = (size_t)ordinal - 1;
-	return RESULT_OK;
-}
-
-enum result challenge_decode_asks(const struct pg_result *rows, size_t count, int *retry_after)
-{
-	if (db_rows_count(rows) != count)
-		return RESULT_FAULT;
-	for (size_t i = 0; i < count; i++)
-		retry_after[i] = -1;
+	memset(is_read, 0, count * sizeof(is_read[0]));
 	for (size_t row = 0; row < count; row++) {
-		int32_t seconds = 0;
-		size_t i = 0;
+		int32_t ordinal = 0;
+		size_t i;
 
-		if (read_ordinal(rows, row, count, &i) != RESULT_OK ||
-		    db_get_int(rows, row, 1, &seconds) != RESULT_OK || seconds < 0 || retry_after[i] >= 0)
+		if (db_get_int(rows, row, 0, &ordinal) != RESULT_OK || ordinal < 1 || (size_t)ordinal > count)
 			return RESULT_FAULT;
-		retry_after[i] = seconds;
+		i = (size_t)ordinal - 1;
+		if (is_read[i] || read(context, rows, row, i) != RESULT_OK)
+			return RESULT_FAULT;
+		is_read[i] = true;
 	}
 	return RESULT_OK;
 }
 
-void challenge_encode_guesses(struct db_params *params, struct batch_item *const *items, size_t count, short mac_key,
-			      short previous_key)
+enum result challenge_verdict(const struct pg_result *rows, size_t row, int column, const char *success,
+			      enum http_outcome *verdict)
 {
-	db_params_reset(params);
-	db_array_begin(params, DB_UUID);
-	for (size_t i = 0; i < count; i++)
-		db_array_bytes(params, guess_of(items[i])->id, TOKEN_ID_BYTES);
-	db_array_end(params);
-	db_array_begin(params, DB_BYTEA);
-	for (size_t i = 0; i < count; i++)
-		db_array_bytes(params, guess_of(items[i])->is_possible ? guess_of(items[i])->mac : NULL,
-			       CODE_MAC_BYTES);
-	db_array_end(params);
-	db_add_smallint(params, mac_key);
-	if (previous_key < 0) {
-		db_add_null(params);
-		db_add_null(params);
-		return;
-	}
-	db_array_begin(params, DB_BYTEA);
-	for (size_t i = 0; i < count; i++)
-		db_array_bytes(params, guess_of(items[i])->is_possible ? guess_of(items[i])->previous_mac : NULL,
-			       CODE_MAC_BYTES);
-	db_array_end(params);
-	db_add_smallint(params, previous_key);
-}
+	static const enum http_outcome refusals[] = {HTTP_WRONG_PASSWORD, HTTP_UNKNOWN_TOKEN, HTTP_EXPIRED,
+						     HTTP_USED,           HTTP_EXHAUSTED,     HTTP_REVOKED,
+						     HTTP_WRONG_PURPOSE,  HTTP_NOT_A_CODE};
+	const char *word = db_get_text(rows, row, column);
 
-/* The words of otp.validate are the slugs of the answers, but for "valid" and "unknown_key". */
-static enum result read_verdict(const char *text, enum http_outcome *verdict)
-{
-	static const enum http_outcome refusals[] = {HTTP_WRONG_PASSWORD, HTTP_EXPIRED, HTTP_USED, HTTP_EXHAUSTED,
-						     HTTP_UNKNOWN_TOKEN};
-
-	if (strcmp(text, "valid") == 0) {
+	if (strcmp(word, success) == 0) {
 		*verdict = HTTP_OK;
 		return RESULT_OK;
 	}
-	if (strcmp(text, "unknown_key") == 0) {
+	if (strcmp(word, "unknown_key") == 0) {
 		*verdict = HTTP_UNAVAILABLE;
 		return RESULT_OK;
 	}
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
-		if (strcmp(text, http_outcome_slug(refusals[i])) == 0) {
+		if (strcmp(word, http_outcome_slug(refusals[i])) == 0) {
 			*verdict = refusals[i];
 			return RESULT_OK;
 		}
 	}
 	return RESULT_FAULT;
-}
-
-static enum result read_answer(const struct pg_result *rows, size_t row, struct challenge_answer *answer)
-{
-	struct challenge_answer read = {.email = NULL};
-	int32_t attempts_left = 0;
-	int32_t unknown_key = 0;
-
-	if (db_is_null(rows, row, 1) || read_verdict(db_get_text(rows, row, 1), &read.verdict) != RESULT_OK)
-		return RESULT_FAULT;
-	if (read.verdict == HTTP_WRONG_PASSWORD && db_get_int(rows, row, 2, &attempts_left) != RESULT_OK)
-		return RESULT_FAULT;
-	if (read.verdict == HTTP_UNAVAILABLE && db_get_int(rows, row, 4, &unknown_key) != RESULT_OK)
-		return RESULT_FAULT;
-	if (read.verdict == HTTP_OK) {
-		if (db_is_null(rows, row, 3))
-			return RESULT_FAULT;
-		read.email = db_get_text(rows, row, 3);
-	}
-	read.attempts_left = attempts_left;
-	read.unknown_key = unknown_key;
-	*answer = read;
-	return RESULT_OK;
-}
-
-enum result challenge_decode_guesses(const struct pg_result *rows, size_t count, struct challenge_answer *answers)
-{
-	if (db_rows_count(rows) != count)
-		return RESULT_FAULT;
-	for (size_t i = 0; i < count; i++)
-		answers[i].attempts_left = -1;
-	for (size_t row = 0; row < count; row++) {
-		size_t i = 0;
-
-		if (read_ordinal(rows, row, count, &i) != RESULT_OK || answers[i].attempts_left >= 0 ||
-		    read_answer(rows, row, &answers[i]) != RESULT_OK)
-			return RESULT_FAULT;
-	}
-	return RESULT_OK;
 }

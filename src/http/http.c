@@ -25,6 +25,13 @@ static const struct refusal {
     [HTTP_EXPIRED] = {"401 Unauthorized", "Error: Invalid password.", "expired", NO_NUMBER},
     [HTTP_USED] = {"401 Unauthorized", "Error: Invalid password.", "used", NO_NUMBER},
     [HTTP_EXHAUSTED] = {"401 Unauthorized", "Error: Invalid password.", "exhausted", NO_NUMBER},
+    [HTTP_REVOKED] = {"401 Unauthorized", "Error: Invalid password.", "revoked", NO_NUMBER},
+    [HTTP_WRONG_PURPOSE] = {"401 Unauthorized", "Error: Invalid password.", "wrong_purpose", NO_NUMBER},
+    [HTTP_NOT_A_CODE] = {"401 Unauthorized", "Error: Invalid password.", "not_a_code", NO_NUMBER},
+    [HTTP_UNKNOWN_API_KEY] = {"401 Unauthorized", "Error: Unknown API key.", "unknown_key", NO_NUMBER},
+    [HTTP_WRONG_ORIGIN] = {"403 Forbidden", "Error: Origin is not allowed.", "origin_not_allowed", NO_NUMBER},
+    [HTTP_WRONG_DOMAIN] = {"422 Unprocessable Entity", "Error: Email domain is not allowed.", "domain_not_allowed",
+			   NO_NUMBER},
     [HTTP_NOT_FOUND] = {"404 Not Found", "Error: Not found.", "not_found", NO_NUMBER},
     [HTTP_METHOD_NOT_ALLOWED] = {"405 Method Not Allowed", "Error: Method not allowed.", "method_not_allowed",
 				 NO_NUMBER},
@@ -32,6 +39,7 @@ static const struct refusal {
     [HTTP_UNSUPPORTED_TYPE] = {"415 Unsupported Media Type", "Error: Content-Type must be application/json.",
 			       "unsupported_media_type", NO_NUMBER},
     [HTTP_LIMITED] = {"429 Too Many Requests", "Error: Too many requests.", "rate_limited", "retry_after"},
+    [HTTP_OVER_BUDGET] = {"429 Too Many Requests", "Error: Too many requests.", "budget_exhausted", "retry_after"},
     [HTTP_INTERNAL] = {"500 Internal Server Error", "Error: Operation failed.", "internal", NO_NUMBER},
     [HTTP_UNAVAILABLE] = {"503 Service Unavailable", "Error: Operation failed.", "unavailable", NO_NUMBER},
 };
@@ -79,7 +87,9 @@ void http_refuse(struct http_answer *answer, enum http_outcome outcome, int numb
 {
 	char headers[64] = "";
 
-	if (outcome == HTTP_LIMITED || outcome == HTTP_UNAVAILABLE)
+	if (outcome == HTTP_UNKNOWN_API_KEY)
+		(void)snprintf(headers, sizeof(headers), "WWW-Authenticate: Bearer\r\n");
+	if (outcome == HTTP_LIMITED || outcome == HTTP_OVER_BUDGET || outcome == HTTP_UNAVAILABLE)
 		(void)snprintf(headers, sizeof(headers), "Retry-After: %d\r\n", number);
 	refuse(answer, outcome, headers, number, detail);
 }
@@ -97,26 +107,70 @@ void http_refuse_method(struct http_answer *answer, const char *allow)
 	refuse(answer, HTTP_METHOD_NOT_ALLOWED, headers, 0, NULL);
 }
 
-void http_generated(struct http_answer *answer, const char *token, int expires_in, int resend_after)
+/* A member of a string, its name in quotes. A text that is NULL has none. */
+static bool put_member(struct text *text, const char *name, const char *value)
+{
+	if (value == NULL)
+		return true;
+	text_printf(text, ",\"%s\":", name);
+	return jsondoc_put_string(text, value);
+}
+
+static void put_test(struct text *text, bool is_test)
+{
+	if (is_test)
+		text_put(text, ",\"test\":true");
+}
+
+void http_generated(struct http_answer *answer, const struct http_generated *generated)
 {
 	struct text text;
 
 	begin(&text, answer, "200 OK", JSON_TYPE, "");
 	text_printf(&text,
 		    "{\"message\":\"Password generated successfully! Please check your email.\","
-		    "\"token\":\"%s\",\"expires_in\":%d,\"resend_after\":%d}\n",
-		    token, expires_in, resend_after);
+		    "\"token\":\"%s\",\"expires_in\":%d,\"resend_after\":%d,\"reference\":\"%s\"",
+		    generated->token, generated->expires_in, generated->resend_after, generated->reference);
+	put_test(&text, generated->is_test);
+	text_put(&text, "}\n");
 	(void)!end(&text, answer);
 }
 
-enum result http_validated(struct http_answer *answer, const char *email)
+enum result http_validated(struct http_answer *answer, const struct http_validated *validated)
 {
 	struct text text;
 
 	begin(&text, answer, "200 OK", JSON_TYPE, "");
-	text_put(&text, "{\"message\":\"Password validated successfully! Enjoy your access.\",\"email\":");
-	if (!jsondoc_put_string(&text, email))
+	text_put(&text, "{\"message\":\"Password validated successfully! Enjoy your access.\"");
+	if (!put_member(&text, "email", validated->email) || !put_member(&text, "mailbox", validated->mailbox) ||
+	    !put_member(&text, "purpose", validated->purpose) || !put_member(&text, "ticket", validated->ticket))
 		return RESULT_FAULT;
+	put_test(&text, validated->is_test);
+	text_put(&text, "}\n");
+	return end(&text, answer);
+}
+
+void http_revoked(struct http_answer *answer)
+{
+	struct text text;
+
+	begin(&text, answer, "200 OK", JSON_TYPE, "");
+	text_put(&text, "{\"message\":\"Token revoked.\"}\n");
+	(void)!end(&text, answer);
+}
+
+enum result http_delivery(struct http_answer *answer, const struct http_delivery *delivery)
+{
+	struct text text;
+
+	begin(&text, answer, "200 OK", JSON_TYPE, "");
+	text_printf(&text, "{\"message\":\"Delivery status.\",\"state\":\"%s\"", delivery->state);
+	if (!put_member(&text, "sent_at", delivery->sent_at))
+		return RESULT_FAULT;
+	text_printf(&text, ",\"attempts\":%d", delivery->attempts);
+	if (!put_member(&text, "reason", delivery->reason))
+		return RESULT_FAULT;
+	put_test(&text, delivery->is_test);
 	text_put(&text, "}\n");
 	return end(&text, answer);
 }

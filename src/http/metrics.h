@@ -8,7 +8,7 @@
 
 #include "http/http.h"
 
-#define METRICS_TEXT_MAX 3584U
+#define METRICS_TEXT_MAX 5632U
 
 struct metrics {
 	uint64_t answers[HTTP_OUTCOMES];

@@ -40,24 +40,33 @@ static void send_next(struct pump *pump);
 
 /* --- Batches --- */
 
+/* Those behind the item for whom its verdict holds as well, as a list. */
+static struct batch_item *take_sharers(struct pump *pump, struct batch_item *item, size_t i)
+{
+	const struct pump_work *work = pump->settings.work;
+	const struct batch_item *next;
+	struct batch_item *sharers = NULL;
+
+	while ((next = batch_follower(item)) != NULL && work->is_shared(work->context, item, next, i)) {
+		struct batch_item *follower = batch_take_follower(pump->batch, item);
+
+		follower->next = sharers;
+		sharers = follower;
+	}
+	return sharers;
+}
+
 /* Takes what is under way out of the batcher, with those behind it who share its verdict. */
 static size_t take_done(struct pump *pump, bool is_decoded)
 {
-	const struct pump_work *work = pump->settings.work;
 	size_t count = pump->under_way_count;
 
 	for (size_t i = 0; i < count; i++) {
 		struct done *done = &pump->done[i];
 
 		*done = (struct done){.item = pump->under_way[i]};
-		if (is_decoded && work->is_final(work->context, i)) {
-			struct batch_item *follower;
-
-			while ((follower = batch_take_follower(pump->batch, done->item)) != NULL) {
-				follower->next = done->followers;
-				done->followers = follower;
-			}
-		}
+		if (is_decoded)
+			done->followers = take_sharers(pump, done->item, i);
 		batch_finish(pump->batch, done->item);
 	}
 	pump->under_way_count = 0;
@@ -96,6 +105,7 @@ static void on_batch(void *context, enum result result, const struct pg_result *
 {
 	struct pump *pump = context;
 	const struct pump_work *work = pump->settings.work;
+	unsigned call = pump->under_way[0]->call;
 	size_t count;
 
 	if (is_rolled_back(result) && pump->under_way_count > 1) {
@@ -105,9 +115,9 @@ static void on_batch(void *context, enum result result, const struct pg_result *
 	if (is_rolled_back(result))
 		pump->blamed++;
 	if (result == RESULT_OK)
-		result = work->decode(work->context, rows, pump->under_way_count);
+		result = work->decode(work->context, call, rows, pump->under_way_count);
 	count = take_done(pump, result == RESULT_OK);
-	if (result == RESULT_OK && work->statements[PUMP_NOTIFY].name != NULL)
+	if (result == RESULT_OK && (work->mail_calls & 1U << call) != 0)
 		pump->notify_wanted = true;
 	/* The database works on the next batch while these answers are written. Who has waited too long behind a slow
 	   one must not go with it. */
@@ -127,12 +137,13 @@ static enum result send_under_way(struct pump *pump)
 {
 	const struct pump_work *work = pump->settings.work;
 	bool is_alone = pump->under_way[0]->alone;
+	unsigned call = pump->under_way[0]->call;
 
 	if (is_alone && pump->blamed >= BLAMED_MAX)
 		return RESULT_UNAVAILABLE;
 	work->encode(work->context, pump->params, pump->under_way, pump->under_way_count);
 	metrics_count_batch(pump->settings.metrics, pump->under_way_count);
-	return db_send(pump->db, is_alone ? PUMP_ALONE : PUMP_BATCH, pump->params, CALL_MS, on_batch, pump);
+	return db_send(pump->db, is_alone ? PUMP_ALONE(call) : PUMP_BATCH(call), pump->params, CALL_MS, on_batch, pump);
 }
 
 static void send_batch(struct pump *pump)
@@ -218,7 +229,7 @@ static void on_notified(void *context, enum result result, const struct pg_resul
 static void send_notify(struct pump *pump)
 {
 	db_params_reset(pump->params);
-	if (db_send(pump->db, PUMP_NOTIFY, pump->params, CALL_MS, on_notified, pump) != RESULT_OK)
+	if (db_send(pump->db, (int)pump->settings.work->notify, pump->params, CALL_MS, on_notified, pump) != RESULT_OK)
 		return;
 	pump->notify_wanted = false;
 	pump->notify_after_ms = loop_now_ms(pump->settings.loop) + NOTIFY_MS;

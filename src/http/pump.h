@@ -12,25 +12,31 @@
 #include "http/batch.h"
 #include "http/metrics.h"
 
-/* The statements of a program, in this order, before the NULL name. One without wake-ups has a NULL name in its place.
-   PUMP_ALONE takes the parameters of a batch of one, and does not wait for a row that is locked for long. */
-enum pump_statement { PUMP_BATCH, PUMP_ALONE, PUMP_PING, PUMP_NOTIFY };
+/* The statements of a program, in this order: a health check; two for each of its calls, whose numbers are the items':
+   a batch, and a batch of one that does not wait for a row that is locked for long; then others, before the NULL name.
+ */
+enum pump_statement { PUMP_PING, PUMP_CALLS };
 
 #define PUMP_PING_SQL "select 1"
+#define PUMP_BATCH(call) (PUMP_CALLS + 2 * (call))
+#define PUMP_ALONE(call) (PUMP_BATCH(call) + 1)
 
 /* What a batch is to the program. context comes first in its calls. */
 struct pump_work {
 	const struct db_statement *statements;
+	unsigned notify;     /* the statement that wakes the workers */
+	unsigned mail_calls; /* a bit for each call that queues mails, after which they are woken */
 	void *context;
 
-	/* Builds the call for a batch. */
+	/* Builds the call for a batch, whose items are of one call and group. */
 	void (*encode)(void *context, struct db_params *params, struct batch_item *const *items, size_t count);
 
-	/* Takes the verdicts out of the rows of that batch. RESULT_FAULT: they make no sense; nobody succeeds then. */
-	enum result (*decode)(void *context, const struct pg_result *rows, size_t count);
+	/* Takes the verdicts out of the rows of a batch of that call. RESULT_FAULT: they make no sense; nobody succeeds
+	   then. */
+	enum result (*decode)(void *context, unsigned call, const struct pg_result *rows, size_t count);
 
-	/* Does the verdict of item i hold for all who had asked with its key by now? */
-	bool (*is_final)(void *context, size_t i);
+	/* Does verdict i, of item, hold as well for one that had asked with its key by now? */
+	bool (*is_shared)(void *context, const struct batch_item *item, const struct batch_item *follower, size_t i);
 };
 
 struct pump_settings {
@@ -60,7 +66,7 @@ void pump_free(struct pump *pump);
 /* Connects for up to timeout_ms. Without a database requests are refused at once, until it comes. */
 void pump_connect(struct pump *pump, int timeout_ms);
 
-/* Takes an item in, with key and arrived_ms. RESULT_UNAVAILABLE: the queue is full, or the database is away. */
+/* Takes an item in, as batch_add wants it. RESULT_UNAVAILABLE: the queue is full, or the database is away. */
 OTP_MUST_CHECK enum result pump_add(struct pump *pump, struct batch_item *item);
 
 /* Asks the database whether it answers. RESULT_UNAVAILABLE: it is away. */

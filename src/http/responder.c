@@ -33,7 +33,6 @@ struct server {
 	uint64_t drain_until_ms;  /* UINT64_MAX: not draining */
 	struct metrics metrics;
 	struct http_answer answer;
-	const char *detail; /* of the refusal at hand; NULL: none */
 	char json_detail[JSONDOC_REASON_BYTES + sizeof("The body: .")];
 };
 
@@ -55,8 +54,17 @@ static void send_answer(struct server *server, struct batch_item *item, enum htt
 
 static void refuse(struct server *server, struct batch_item *item, enum http_outcome outcome)
 {
-	http_refuse(&server->answer, outcome, RESPONDER_RETRY_SECONDS, server->detail);
+	http_refuse(&server->answer, outcome, RESPONDER_RETRY_SECONDS, NULL);
 	send_answer(server, item, outcome);
+}
+
+static struct responder_reply begin_reply(struct server *server)
+{
+	server->answer.length = 0;
+	return (struct responder_reply){.clock_ms = pump_clock_ms(server->pump),
+					.now_ms = loop_now_ms(server->loop),
+					.answer = &server->answer,
+					.number = RESPONDER_RETRY_SECONDS};
 }
 
 static enum http_outcome outcome_of(enum result result)
@@ -74,15 +82,38 @@ static enum http_outcome outcome_of(enum result result)
 	return HTTP_INTERNAL;
 }
 
+/* A request that was read has no verdict. */
+static void give_up(struct server *server, struct batch_item *item, enum result result)
+{
+	const struct responder *responder = server->responder;
+
+	if (responder->give_up != NULL)
+		responder->give_up(responder->work.context, item, loop_now_ms(server->loop));
+	refuse(server, item, outcome_of(result));
+}
+
+/* Does what the program has said: an answer, or a request of the database. */
+static void end_reply(struct server *server, struct batch_item *item, enum http_outcome outcome,
+		      const struct responder_reply *reply)
+{
+	if (outcome != HTTP_OK)
+		http_refuse(&server->answer, outcome, reply->number, reply->detail);
+	if (server->answer.length > 0)
+		send_answer(server, item, outcome);
+	else if (pump_add(server->pump, item) != RESULT_OK)
+		give_up(server, item, RESULT_UNAVAILABLE);
+}
+
 static void on_item(void *context, struct batch_item *item, enum result result, size_t verdict)
 {
 	struct server *server = context;
 	const struct responder *responder = server->responder;
+	struct responder_reply reply = begin_reply(server);
 
 	if (result != RESULT_OK)
-		refuse(server, item, outcome_of(result));
+		give_up(server, item, result);
 	else
-		send_answer(server, item, responder->answer(responder->work.context, item, verdict, &server->answer));
+		end_reply(server, item, responder->answer(responder->work.context, item, verdict, &reply), &reply);
 }
 
 static void answer_health(struct server *server, struct batch_item *item, const char *database)
@@ -106,50 +137,51 @@ static void on_ping(void *context, struct batch_item *item, enum result result)
 
 /* --- Routes --- */
 
-/* Reads the request and queues it; HTTP_OK if its answer will come. */
-static enum http_outcome take(struct server *server, struct fcgi_request *fcgi, const struct json_t *json)
-{
-	const struct responder *responder = server->responder;
-	struct batch_item *item = fcgi_data(fcgi);
-	struct responder_request request = {.json = json,
-					    .clock_ms = pump_clock_ms(server->pump),
-					    .now_ms = loop_now_ms(server->loop),
-					    .accept_language = fcgi_parameter(fcgi, "HTTP_ACCEPT_LANGUAGE")};
-	enum http_outcome outcome = responder->read(responder->work.context, item, &request);
-
-	server->detail = request.detail;
-	if (outcome != HTTP_OK)
-		return outcome;
-	item->arrived_ms = request.now_ms;
-	return pump_add(server->pump, item) == RESULT_OK ? HTTP_OK : HTTP_UNAVAILABLE;
-}
-
-static enum http_outcome on_route(struct server *server, struct fcgi_request *request)
+/* The body as JSON, or why it is none. */
+static enum http_outcome read_json(struct server *server, struct fcgi_request *request, struct json_t **json,
+				   struct responder_reply *reply)
 {
 	const char *encoding = fcgi_parameter(request, "HTTP_CONTENT_ENCODING");
 	const char *body = NULL;
 	size_t length = 0;
-	struct json_t *json = NULL;
 	char reason[JSONDOC_REASON_BYTES];
 	enum result result = fcgi_body(request, &body, &length);
-	enum http_outcome outcome;
 
 	if (result != RESULT_OK)
 		return result == RESULT_LIMITED ? HTTP_TOO_LARGE : HTTP_BAD_REQUEST;
 	if (!http_is_json(fcgi_parameter(request, "CONTENT_TYPE")))
 		return HTTP_UNSUPPORTED_TYPE;
 	if (encoding[0] != '\0' && strcasecmp(encoding, "identity") != 0) {
-		server->detail = "The body must not be compressed: Content-Encoding must be identity or absent.";
+		reply->detail = "The body must not be compressed: Content-Encoding must be identity or absent.";
 		return HTTP_UNSUPPORTED_TYPE;
 	}
-	if (jsondoc_parse(&json, body, length, reason) != RESULT_OK) {
+	if (jsondoc_parse(json, body, length, reason) != RESULT_OK) {
 		(void)snprintf(server->json_detail, sizeof(server->json_detail), "The body: %s.", reason);
-		server->detail = server->json_detail;
+		reply->detail = server->json_detail;
 		return HTTP_BAD_REQUEST;
 	}
-	outcome = take(server, request, json);
+	return HTTP_OK;
+}
+
+static void on_route(struct server *server, struct fcgi_request *fcgi, const struct responder_route *route)
+{
+	struct batch_item *item = fcgi_data(fcgi);
+	struct responder_reply reply = begin_reply(server);
+	struct json_t *json = NULL;
+	enum http_outcome outcome = read_json(server, fcgi, &json, &reply);
+
+	if (outcome == HTTP_OK) {
+		struct responder_request request = {.json = json,
+						    .accept_language = fcgi_parameter(fcgi, "HTTP_ACCEPT_LANGUAGE"),
+						    .authorization = fcgi_parameter(fcgi, "HTTP_AUTHORIZATION"),
+						    .origin = fcgi_parameter(fcgi, "HTTP_ORIGIN"),
+						    .now_ms = reply.now_ms};
+
+		item->arrived_ms = reply.now_ms;
+		outcome = route->read(server->responder->work.context, item, &request, &reply);
+	}
+	end_reply(server, item, outcome, &reply);
 	jsondoc_free(json);
-	return outcome;
 }
 
 static void on_health(struct server *server, struct fcgi_request *request)
@@ -191,31 +223,36 @@ static void refuse_method(struct server *server, struct fcgi_request *request, c
 	send_answer(server, fcgi_data(request), HTTP_METHOD_NOT_ALLOWED);
 }
 
+static const struct responder_route *find_route(const struct server *server, const char *path)
+{
+	const struct responder_route *route = server->responder->routes;
+
+	while (route->path != NULL && strcmp(route->path, path) != 0)
+		route++;
+	return route->path != NULL ? route : NULL;
+}
+
 static void on_request(void *context, struct fcgi_request *request)
 {
 	struct server *server = context;
 	const char *path = fcgi_parameter(request, "DOCUMENT_URI");
 	const char *method = fcgi_parameter(request, "REQUEST_METHOD");
-	bool is_route = strcmp(path, server->responder->path) == 0;
+	const struct responder_route *route = find_route(server, path);
 	bool is_health = is_under(path, "/healthz");
 	bool is_get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
-	enum http_outcome outcome = HTTP_OK;
 
-	server->detail = NULL;
-	if (!is_route && !is_health && !is_under(path, "/metrics"))
-		outcome = HTTP_NOT_FOUND;
-	else if (is_route && strcmp(method, "POST") != 0)
+	if (route == NULL && !is_health && !is_under(path, "/metrics"))
+		refuse(server, fcgi_data(request), HTTP_NOT_FOUND);
+	else if (route != NULL && strcmp(method, "POST") != 0)
 		refuse_method(server, request, "POST, OPTIONS");
-	else if (!is_route && !is_get)
+	else if (route == NULL && !is_get)
 		refuse_method(server, request, "GET, HEAD");
-	else if (is_route)
-		outcome = on_route(server, request);
+	else if (route != NULL)
+		on_route(server, request, route);
 	else if (is_health)
 		on_health(server, request);
 	else
 		on_metrics(server, request);
-	if (outcome != HTTP_OK)
-		refuse(server, fcgi_data(request), outcome);
 }
 
 /* --- The life of the process --- */
@@ -308,6 +345,8 @@ int responder_run(const struct responder *responder, const struct settings *sett
 			  LOG_TEXT("listen", settings->listen));
 	while (is_open && !drain(&server)) {
 		(void)loop_round(server.loop, timeout_ms(&server));
+		if (loop_take_hangup(server.loop))
+			responder->reload(responder->work.context);
 		pump_run(server.pump);
 		fcgi_tidy(server.fcgi);
 	}

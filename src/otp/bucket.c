@@ -75,10 +75,25 @@ static struct bucket *find(struct keyed row[static ROW_BUCKETS], uint64_t hash, 
 	return &least->bucket;
 }
 
-int buckets_take(struct buckets *buckets, const char *key, int per_hour, uint64_t now_ms)
+static struct bucket *find_key(struct buckets *buckets, const char *key, int per_hour, uint64_t now_ms)
 {
 	uint64_t hash = 0;
 
 	crypto_shorthash((unsigned char *)&hash, (const unsigned char *)key, strlen(key), buckets->hash_key);
-	return bucket_take(find(buckets->rows[hash % ROWS], hash, per_hour, now_ms), per_hour, now_ms);
+	return find(buckets->rows[hash % ROWS], hash, per_hour, now_ms);
+}
+
+int buckets_take(struct buckets *buckets, const char *key, int per_hour, uint64_t now_ms)
+{
+	return per_hour == 0 ? 0 : bucket_take(find_key(buckets, key, per_hour, now_ms), per_hour, now_ms);
+}
+
+void buckets_put_back(struct buckets *buckets, const char *key, int per_hour, uint64_t now_ms)
+{
+	struct bucket *bucket;
+
+	if (per_hour == 0)
+		return;
+	bucket = find_key(buckets, key, per_hour, now_ms);
+	bucket->taken = bucket->taken > 1.0 ? bucket->taken - 1.0 : 0.0;
 }

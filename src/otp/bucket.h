@@ -24,4 +24,7 @@ void buckets_free(struct buckets *buckets);
    forgotten first, so that nobody gets a full bucket by filling the table. */
 int buckets_take(struct buckets *buckets, const char *key, int per_hour, uint64_t now_ms);
 
+/* Puts back what was taken for nothing. */
+void buckets_put_back(struct buckets *buckets, const char *key, int per_hour, uint64_t now_ms);
+
 #endif

@@ -2,6 +2,7 @@
 #include "otp/code.h"
 
 #include <sodium.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "base/unicode.h"
@@ -43,16 +44,37 @@ out:
 	return result;
 }
 
-void code_mac(unsigned char mac[static CODE_MAC_BYTES], const unsigned char pepper[static 32],
-	      const unsigned char token[static TOKEN_BYTES], const char *code)
+/* A text and its NUL: no text can run into what follows. */
+static void update_text(crypto_generichash_state *state, const char *text)
 {
-	static const unsigned char context[] = "otpd code 1";
+	const char *known = text != NULL ? text : "";
 
+	(void)crypto_generichash_update(state, (const unsigned char *)known, strlen(known) + 1);
+}
+
+void code_mac(unsigned char mac[static CODE_MAC_BYTES], const unsigned char pepper[static 32],
+	      const unsigned char token[static TOKEN_BYTES], const struct code_binding *binding, const char *code)
+{
+	bool is_bound = binding->application != NULL || binding->purpose != NULL || binding->context != NULL;
+	const char *label = is_bound ? "otpd code 2" : "otpd code 1";
 	crypto_generichash_state state;
+
 	(void)crypto_generichash_init(&state, pepper, 32, CODE_MAC_BYTES);
-	(void)crypto_generichash_update(&state, context, sizeof(context) - 1);
+	(void)crypto_generichash_update(&state, (const unsigned char *)label, strlen(label));
 	(void)crypto_generichash_update(&state, token, TOKEN_BYTES);
+	if (is_bound) {
+		update_text(&state, binding->application);
+		update_text(&state, binding->purpose);
+	}
+	if (binding->context != NULL)
+		(void)crypto_generichash_update(&state, binding->context, CODE_CONTEXT_BYTES);
 	(void)crypto_generichash_update(&state, (const unsigned char *)code, strlen(code));
 	(void)crypto_generichash_final(&state, mac, CODE_MAC_BYTES);
 	sodium_memzero(&state, sizeof(state));
+}
+
+void code_context(unsigned char context[static CODE_CONTEXT_BYTES], const unsigned char token[static TOKEN_BYTES],
+		  const char *text, size_t length)
+{
+	(void)crypto_generichash(context, CODE_CONTEXT_BYTES, (const unsigned char *)text, length, token, TOKEN_BYTES);
 }

@@ -47,6 +47,7 @@ struct settings {
 	int resend_seconds; /* 0: off, so for the next two */
 	int sends_per_hour;
 	int sends_per_day;
+	int domain_sends_per_hour;
 	int budget_per_hour;
 	const char *app_name;
 	const char *email_subject; /* with placeholders */

@@ -209,6 +209,8 @@ static void a8_no_single_byte_turns_into_a_digit(void **state)
 	}
 }
 
+static const struct code_binding unbound = {NULL, NULL, NULL};
+
 static void golden_mac(void **state)
 {
 	(void)state;
@@ -221,31 +223,73 @@ static void golden_mac(void **state)
 		pepper[i] = (unsigned char)(100 + i);
 		token[i] = i;
 	}
-	code_mac(mac, pepper, token, "000123");
+	code_mac(mac, pepper, token, &unbound, "000123");
 	assert_memory_equal(mac, expected, sizeof(mac));
+}
+
+static void a18_golden_mac_of_a_bound_code(void **state)
+{
+	(void)state;
+	/* Python: context = blake2b(b"order 7", digest_size=32, key=token);
+	   blake2b(b"otpd code 2" + token + b"shop\0sign-in\0" + context + b"000123", digest_size=32, key=pepper) */
+	static const unsigned char expected[CODE_MAC_BYTES] = {
+	    0x0c, 0x4a, 0x60, 0x30, 0x2e, 0x0b, 0x9b, 0xa3, 0x30, 0x44, 0x91, 0xe0, 0xb8, 0x3f, 0xa3, 0x7a,
+	    0x81, 0xad, 0x51, 0x44, 0x86, 0x8c, 0x1f, 0x5c, 0xc2, 0xcd, 0x03, 0xbb, 0x19, 0x41, 0xf2, 0x67};
+	unsigned char pepper[32], token[TOKEN_BYTES], mac[CODE_MAC_BYTES], context[CODE_CONTEXT_BYTES];
+	const struct code_binding binding = {"shop", "sign-in", context};
+	for (unsigned char i = 0; i < 32; i++) {
+		pepper[i] = (unsigned char)(100 + i);
+		token[i] = i;
+	}
+	code_context(context, token, "order 7", 7);
+	code_mac(mac, pepper, token, &binding, "000123");
+	assert_memory_equal(mac, expected, sizeof(mac));
+}
+
+static void a18_a_mac_depends_on_what_its_code_is_bound_to(void **state)
+{
+	(void)state;
+	const unsigned char pepper[32] = {1}, token[TOKEN_BYTES] = {2};
+	unsigned char contexts[2][CODE_CONTEXT_BYTES], macs[9][CODE_MAC_BYTES];
+	code_context(contexts[0], token, "7", 1);
+	code_context(contexts[1], token, "8", 1);
+	const struct code_binding bindings[9] = {{NULL, NULL, NULL},
+						 {"shop", NULL, NULL},
+						 {NULL, "shop", NULL},
+						 {"shop", "sign-in", NULL},
+						 {"shopsign-in", NULL, NULL},
+						 {"shops", "ign-in", NULL},
+						 {"shop", "sign-in", contexts[0]},
+						 {"shop", "sign-in", contexts[1]},
+						 {NULL, NULL, contexts[0]}};
+	for (size_t i = 0; i < 9; i++) {
+		code_mac(macs[i], pepper, token, &bindings[i], "123456");
+		for (size_t j = 0; j < i; j++)
+			assert_memory_not_equal(macs[i], macs[j], CODE_MAC_BYTES);
+	}
 }
 
 static void a7_a_mac_depends_on_pepper_token_and_code(void **state)
 {
 	(void)state;
 	unsigned char pepper[32] = {1}, token[TOKEN_BYTES] = {2}, mac[CODE_MAC_BYTES], other[CODE_MAC_BYTES];
-	code_mac(mac, pepper, token, "123456");
+	code_mac(mac, pepper, token, &unbound, "123456");
 	for (size_t bit = 0; bit < 256; bit++) {
 		pepper[bit / 8] ^= (unsigned char)(1U << bit % 8);
-		code_mac(other, pepper, token, "123456");
+		code_mac(other, pepper, token, &unbound, "123456");
 		assert_memory_not_equal(mac, other, sizeof(mac));
 		pepper[bit / 8] ^= (unsigned char)(1U << bit % 8);
 		token[bit / 8] ^= (unsigned char)(1U << bit % 8);
-		code_mac(other, pepper, token, "123456");
+		code_mac(other, pepper, token, &unbound, "123456");
 		assert_memory_not_equal(mac, other, sizeof(mac));
 		token[bit / 8] ^= (unsigned char)(1U << bit % 8);
 	}
 	static const char *const codes[] = {"123457", "12345", "1234560", "0123456", "023456"};
 	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
-		code_mac(other, pepper, token, codes[i]);
+		code_mac(other, pepper, token, &unbound, codes[i]);
 		assert_memory_not_equal(mac, other, sizeof(mac));
 	}
-	code_mac(other, pepper, token, "123456");
+	code_mac(other, pepper, token, &unbound, "123456");
 	assert_memory_equal(mac, other, sizeof(mac));
 }
 
@@ -266,6 +310,8 @@ int main(void)
 	    cmocka_unit_test(a8_what_is_no_code_is_refused),
 	    cmocka_unit_test(a8_no_single_byte_turns_into_a_digit),
 	    cmocka_unit_test(golden_mac),
+	    cmocka_unit_test(a18_golden_mac_of_a_bound_code),
+	    cmocka_unit_test(a18_a_mac_depends_on_what_its_code_is_bound_to),
 	    cmocka_unit_test(a7_a_mac_depends_on_pepper_token_and_code),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);

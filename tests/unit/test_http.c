@@ -34,6 +34,19 @@ static void refusals_are_word_for_word(void **state)
 	    {HTTP_USED, "401 Unauthorized", "", "{\"message\":\"Error: Invalid password.\",\"error\":\"used\"}"},
 	    {HTTP_EXHAUSTED, "401 Unauthorized", "",
 	     "{\"message\":\"Error: Invalid password.\",\"error\":\"exhausted\"}"},
+	    {HTTP_REVOKED, "401 Unauthorized", "", "{\"message\":\"Error: Invalid password.\",\"error\":\"revoked\"}"},
+	    {HTTP_WRONG_PURPOSE, "401 Unauthorized", "",
+	     "{\"message\":\"Error: Invalid password.\",\"error\":\"wrong_purpose\"}"},
+	    {HTTP_NOT_A_CODE, "401 Unauthorized", "",
+	     "{\"message\":\"Error: Invalid password.\",\"error\":\"not_a_code\"}"},
+	    {HTTP_UNKNOWN_API_KEY, "401 Unauthorized", "WWW-Authenticate: Bearer\r\n",
+	     "{\"message\":\"Error: Unknown API key.\",\"error\":\"unknown_key\"}"},
+	    {HTTP_WRONG_ORIGIN, "403 Forbidden", "",
+	     "{\"message\":\"Error: Origin is not allowed.\",\"error\":\"origin_not_allowed\"}"},
+	    {HTTP_WRONG_DOMAIN, "422 Unprocessable Entity", "",
+	     "{\"message\":\"Error: Email domain is not allowed.\",\"error\":\"domain_not_allowed\"}"},
+	    {HTTP_OVER_BUDGET, "429 Too Many Requests", "Retry-After: 7\r\n",
+	     "{\"message\":\"Error: Too many requests.\",\"error\":\"budget_exhausted\",\"retry_after\":7}"},
 	    {HTTP_NOT_FOUND, "404 Not Found", "", "{\"message\":\"Error: Not found.\",\"error\":\"not_found\"}"},
 	    {HTTP_TOO_LARGE, "413 Payload Too Large", "",
 	     "{\"message\":\"Error: Request body is too large.\",\"error\":\"payload_too_large\"}"},
@@ -86,16 +99,33 @@ static void successes_are_word_for_word(void **state)
 {
 	(void)state;
 	struct http_answer answer;
-	http_generated(&answer, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", 600, 60);
+	http_generated(&answer,
+		       &(struct http_generated){"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", "KFD", 600, 60, false});
 	assert_string_equal(answer.text, "Status: 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n\r\n"
 					 "{\"message\":\"Password generated successfully! Please check your email.\","
 					 "\"token\":\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\",\"expires_in\":600,"
-					 "\"resend_after\":60}\n");
+					 "\"resend_after\":60,\"reference\":\"KFD\"}\n");
 	assert_int_equal(answer.length, strlen(answer.text));
-	assert_int_equal(http_validated(&answer, "user@example.com"), RESULT_OK);
+	assert_int_equal(http_validated(&answer, &(struct http_validated){.email = "user@example.com"}), RESULT_OK);
 	assert_string_equal(answer.text, "Status: 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n\r\n"
 					 "{\"message\":\"Password validated successfully! Enjoy your access.\","
 					 "\"email\":\"user@example.com\"}\n");
+	assert_int_equal(http_validated(&answer, &(struct http_validated){"User@Example.com", "user@example.com",
+									  "sign-in", "T", true}),
+			 RESULT_OK);
+	assert_string_equal(strstr(answer.text, "\r\n\r\n") + 4,
+			    "{\"message\":\"Password validated successfully! Enjoy your access.\","
+			    "\"email\":\"User@Example.com\",\"mailbox\":\"user@example.com\",\"purpose\":\"sign-in\","
+			    "\"ticket\":\"T\",\"test\":true}\n");
+	assert_int_equal(http_delivery(&answer, &(struct http_delivery){.state = "queued"}), RESULT_OK);
+	assert_string_equal(strstr(answer.text, "\r\n\r\n") + 4,
+			    "{\"message\":\"Delivery status.\",\"state\":\"queued\",\"attempts\":0}\n");
+	assert_int_equal(
+	    http_delivery(&answer, &(struct http_delivery){"sent", "2026-01-02T03:04:05Z", "250 \"ok\"", 1, false}),
+	    RESULT_OK);
+	assert_string_equal(strstr(answer.text, "\r\n\r\n") + 4,
+			    "{\"message\":\"Delivery status.\",\"state\":\"sent\",\"sent_at\":\"2026-01-02T03:04:05Z\","
+			    "\"attempts\":1,\"reason\":\"250 \\\"ok\\\"\"}\n");
 	assert_int_equal(http_content(&answer, "text/plain", "body\n"), RESULT_OK);
 	assert_string_equal(answer.text, "Status: 200 OK\r\nContent-Type: text/plain\r\n\r\nbody\n");
 }
@@ -111,7 +141,7 @@ static void any_stored_email_comes_back_as_json(void **state)
 					     "\x01\x1F"};
 	for (size_t i = 0; i < COUNT(emails); i++) {
 		struct http_answer answer;
-		assert_int_equal(http_validated(&answer, emails[i]), RESULT_OK);
+		assert_int_equal(http_validated(&answer, &(struct http_validated){.email = emails[i]}), RESULT_OK);
 		const char *body = strstr(answer.text, "\r\n\r\n") + 4;
 		json_t *json = json_loads(body, JSON_REJECT_DUPLICATES, NULL);
 		assert_non_null(json);
@@ -126,9 +156,10 @@ static void what_does_not_fit_or_is_no_utf8_is_a_fault(void **state)
 	(void)state;
 	struct http_answer answer;
 	static char text[HTTP_ANSWER_MAX + 1];
-	assert_int_equal(http_validated(&answer, "caf\xE9@example.com"), RESULT_FAULT);
+	assert_int_equal(http_validated(&answer, &(struct http_validated){.email = "caf\xE9@example.com"}),
+			 RESULT_FAULT);
 	memset(text, 'x', sizeof(text) - 1);
-	assert_int_equal(http_validated(&answer, text), RESULT_FAULT);
+	assert_int_equal(http_validated(&answer, &(struct http_validated){.email = text}), RESULT_FAULT);
 	assert_int_equal(http_content(&answer, "text/plain", text), RESULT_FAULT);
 	size_t headers = strlen("Status: 200 OK\r\nContent-Type: text/plain\r\n\r\n");
 	text[HTTP_ANSWER_MAX - 1 - headers] = '\0';
