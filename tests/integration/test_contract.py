@@ -46,7 +46,7 @@ def test_generate(stack):
     assert answer.status == 200
     check_common(answer)
     assert answer.headers["content-type"].split(";")[0] == "application/json"
-    assert set(answer.json) == {"message", "token", "expires_in", "resend_after"}
+    assert set(answer.json) == {"message", "token", "expires_in", "resend_after", "reference"}
     assert answer.json["message"] == GENERATED
     assert answer.json["expires_in"] == 600
     assert answer.json["resend_after"] == 0
@@ -68,7 +68,7 @@ def test_the_whole_flow(stack):
     answer = stack.validate(token, code)
     assert answer.status == 200
     check_common(answer)
-    assert answer.json == {"message": VALIDATED, "email": address}
+    assert {**answer.json, "ticket": ""} == {"message": VALIDATED, "email": address, "mailbox": address, "ticket": ""}
     check(stack.validate(token, code), 401, "used", INVALID_PASSWORD)
 
 
@@ -79,7 +79,7 @@ def test_a_pasted_code(stack, written):
 
 
 def test_unknown_fields_are_ignored(stack):
-    assert stack.generate(extra={"a": [1]}, token=5).status == 200
+    assert stack.generate(extra={"a": [1]}, password=5).status == 200
     token = stack.plant("123456")
     assert stack.request("POST", "/validate-password", {"token": token, "password": "123456", "email": 7, "x": None}).status == 200
 

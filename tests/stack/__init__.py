@@ -1,6 +1,6 @@
 """A private stack of otpd: PostgreSQL, responders, worker and nginx in one folder. `python3 -m stack up` is what ./dev runs;
 tests find here the names that they use, and stack.harness.Harness, the stack that their fixtures bring up."""
-from .codes import CODE_CONTEXT, address_of, code_mac, make_token, sodium, token_id, token_raw
+from .codes import CODE_LABEL, address_of, code_context, code_mac, make_token, sodium, token_id, token_raw
 from .fastcgi import (FCGI_ABORT, FCGI_BEGIN, FCGI_END, FCGI_PARAMS, FCGI_STDERR, FCGI_STDIN, FCGI_STDOUT, Answer, FastCgi,
                       fcgi_params, fcgi_record, fcgi_request, http_bytes, metric)
 from .ports import free_port

@@ -7,7 +7,8 @@ import secrets
 import time
 import uuid
 
-CODE_CONTEXT = b"otpd code 1"
+CODE_LABEL = b"otpd code 1"
+BOUND_LABEL = b"otpd code 2"
 
 
 def make_token(when_ms=None):
@@ -24,8 +25,18 @@ def token_id(token):
     return uuid.UUID(bytes=raw[:6] + hashlib.blake2b(raw, digest_size=32).digest()[:10])
 
 
-def code_mac(pepper, token, code):
-    return hashlib.blake2b(CODE_CONTEXT + token_raw(token) + code.encode(), key=pepper, digest_size=32).digest()
+def code_context(token, context):
+    """What stands for a context in the database."""
+    return context and hashlib.blake2b(context.encode(), key=token_raw(token), digest_size=32).digest()
+
+
+def code_mac(pepper, token, code, application=None, purpose=None, context=None):
+    message = token_raw(token)
+    if application or purpose or context:
+        message = BOUND_LABEL + message + f"{application or ''}\0{purpose or ''}\0".encode() + (code_context(token, context) or b"")
+    else:
+        message = CODE_LABEL + message
+    return hashlib.blake2b(message + code.encode(), key=pepper, digest_size=32).digest()
 
 
 def address_of(prefix="user"):

@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 
 from . import nginx
-from .codes import address_of, code_mac, make_token, token_id
+from .codes import address_of, code_context, code_mac, make_token, token_id
 from .fastcgi import Answer, FastCgi
 from .ports import free_port
 from .process import ROOT, give_to_service, kill_all
@@ -25,7 +25,7 @@ from .stack import Stack
 from .wait import NotReady
 
 SANITIZER_REPORT = re.compile(r"AddressSanitizer|LeakSanitizer|runtime error:|UndefinedBehavior|stack smashing")
-NO_LIMITS = {"RESEND_SECONDS": 0, "SENDS_PER_HOUR": 0, "SENDS_PER_DAY": 0}
+NO_LIMITS = {"RESEND_SECONDS": 0, "SENDS_PER_HOUR": 0, "SENDS_PER_DAY": 0, "BUDGET_PER_HOUR": 0}
 USUAL = ("generate-0", "validate-0", "validate-1")
 CLUSTER = {"max_connections": 200, "shared_buffers": "128MB", "log_line_prefix": "%m [%p] %u ", "autovacuum_naptime": "5s",
            "max_wal_size": "2GB", "checkpoint_timeout": "30min"}
@@ -257,16 +257,18 @@ class Harness(Stack):
             cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
             return cursor.execute("select * from otp.challenge where id = %s", (token_id(token),)).fetchone()
 
-    def plant(self, code="123456", email=None, max_attempts=5, lifetime=600.0, age=0.0, attempts=0, used=False, key=1):
+    def plant(self, code="123456", email=None, max_attempts=5, lifetime=600.0, age=0.0, attempts=0, used=False, key=1,
+              application=None, purpose=None, context=None):
         """Stores a challenge with a known code, as otp.generate would, and returns its token. lifetime: seconds from
         now by the database's clock."""
         token = make_token((time.time() - age) * 1000)
-        self.query("insert into otp.challenge"
-                   " (id, email, code_mac, mac_key, attempts, max_attempts, created_at, expires_at, used_at)"
+        mac = code_mac(self.pepper(key), token, code, application, purpose, context)
+        self.query("insert into otp.challenge (id, email, code_mac, mac_key, attempts, max_attempts, created_at, expires_at, used_at,"
+                   " digits, application, purpose, context)"
                    " values (%s, %s, %s, %s, %s, %s, clock_timestamp() - make_interval(secs => %s),"
-                   " clock_timestamp() + make_interval(secs => %s), case when %s then clock_timestamp() end)",
-                   token_id(token), email or address_of("planted"), code_mac(self.pepper(key), token, code), key, attempts,
-                   max_attempts, age, lifetime, used)
+                   " clock_timestamp() + make_interval(secs => %s), case when %s then clock_timestamp() end, %s, %s, %s, %s)",
+                   token_id(token), email or address_of("planted"), mac, key, attempts, max_attempts, age, lifetime, used,
+                   len(code), application, purpose, code_context(token, context))
         return token
 
     # --- HTTP ---
@@ -296,13 +298,30 @@ class Harness(Stack):
     def http(self, timeout=20):
         return http.client.HTTPSConnection("localhost", self.https_port, context=self.tls(), timeout=timeout)
 
+    def post(self, path, connection=None, key=None, headers=None, **fields):
+        """POST of a JSON object; key: an application's."""
+        headers = {**({"Authorization": f"Bearer {key}"} if key else {}), **(headers or {})}
+        return self.request("POST", path, fields, headers, connection)
+
     def generate(self, address=None, connection=None, **fields):
         """POST /generate-password."""
-        return self.request("POST", "/generate-password", {"email": address or address_of(), **fields}, connection=connection)
+        return self.post("/generate-password", connection, email=address or address_of(), **fields)
 
-    def validate(self, token, code, connection=None):
+    def resend(self, token, **fields):
+        """POST /generate-password for a token."""
+        return self.post("/generate-password", token=token, **fields)
+
+    def validate(self, token, code, connection=None, **fields):
         """POST /validate-password."""
-        return self.request("POST", "/validate-password", {"token": token, "password": code}, connection=connection)
+        return self.post("/validate-password", connection, token=token, password=code, **fields)
+
+    def revoke(self, token, **fields):
+        """POST /revoke."""
+        return self.post("/revoke", token=token, **fields)
+
+    def delivery(self, token, **fields):
+        """POST /delivery-status."""
+        return self.post("/delivery-status", token=token, **fields)
 
     def raw(self, data, timeout=10.0, half_close=False):
         """Sends bytes over TLS and returns all that comes back until the server closes or falls silent."""
