@@ -42,7 +42,7 @@ static void check_value(const struct json_t *value)
 	FUZZ_ASSERT((text != NULL) == (jsondoc_type(value) == JSONDOC_STRING));
 	if (text != NULL)
 		check_text(text);
-	for (size_t i = 0; i < jsondoc_count(value); i++)
+	for (size_t i = 0; jsondoc_type(value) == JSONDOC_ARRAY && i < jsondoc_count(value); i++)
 		check_value(jsondoc_element(value, i));
 	if (jsondoc_type(value) == JSONDOC_OBJECT)
 		jsondoc_members(value, check_member, (void *)(uintptr_t)value);
