@@ -77,7 +77,7 @@ static enum result compose(void *context, const struct smtp_mail *job, const cha
 	struct message_request request = {.recipient = mail->recipient,
 					  .code = mail->code,
 					  .locale = mail->locale,
-					  .purpose = "",
+					  .purpose = mail->purpose,
 					  .created_ms = mail->created_ms,
 					  .expires_ms = mail->expires_ms};
 	enum result result;
@@ -86,8 +86,8 @@ static enum result compose(void *context, const struct smtp_mail *job, const cha
 	if (clock_boot_ms() >= run->at_hand->deadline_ms)
 		return RESULT_UNAVAILABLE;
 	memcpy(request.id, mail->id, sizeof(request.id));
-	memcpy(request.challenge, mail->id, sizeof(request.challenge));
-	result = message_build(composers_find(run->deliver->composers, APPLICATION_DEFAULT), &request, run->text,
+	memcpy(request.challenge, mail->challenge, sizeof(request.challenge));
+	result = message_build(composers_find(run->deliver->composers, mail->application), &request, run->text,
 			       MESSAGE_BYTES, length);
 	*text = run->text;
 	return result;
@@ -145,12 +145,22 @@ static void take_outcome(struct outbox_mail *mail, struct smtp_mail *job)
 	log_attempt(mail, job);
 }
 
-/* For MAIL FROM. */
-static const char *sender_of(const struct run *run, const struct message_composer *composer)
+/* Makes a job of a mail that can be sent. */
+static void add_job(struct run *run, struct outbox_mail *mail)
 {
-	const char *return_path = run->deliver->settings->return_path;
+	const struct deliver *deliver = run->deliver;
+	const struct message_composer *composer = composers_find(deliver->composers, mail->application);
+	const char *return_path = deliver->settings->return_path;
 
-	return return_path[0] != '\0' ? return_path : message_composer_sender(composer);
+	if (composer == NULL) {
+		outbox_refuse(mail, "its application is not in the file any more");
+		return;
+	}
+	run->mail_of[run->jobs] = mail;
+	run->job[run->jobs++] =
+	    (struct smtp_mail){.sender = return_path[0] != '\0' ? return_path : message_composer_sender(composer),
+			       .recipient = mail->recipient,
+			       .doubts = mail->doubts};
 }
 
 /* Sends what is at hand; afterwards every mail has its outcome. */
@@ -161,15 +171,9 @@ static void send_all(struct run *run)
 	uint64_t start_ms = clock_boot_ms();
 
 	run->jobs = 0;
-	for (size_t i = 0; i < batch->count; i++) {
-		if (!batch->mails[i].is_sendable)
-			continue;
-		run->mail_of[run->jobs] = &batch->mails[i];
-		run->job[run->jobs++] = (struct smtp_mail){
-		    .sender = sender_of(run, composers_find(run->deliver->composers, APPLICATION_DEFAULT)),
-		    .recipient = batch->mails[i].recipient,
-		    .doubts = batch->mails[i].doubts};
-	}
+	for (size_t i = 0; i < batch->count; i++)
+		if (batch->mails[i].is_sendable)
+			add_job(run, &batch->mails[i]);
 	if (run->jobs > 0 && !is_ending(run))
 		smtp_send_mails(run->deliver->smtp, run->job, run->jobs, &source, run->at_hand->deadline_ms);
 	run->sent += run->jobs;

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "db/db_wait.h"
+#include "otp/application.h"
 #include "otp/seal.h"
 
 #define CONNECT_MS 5000
@@ -24,14 +25,30 @@ struct outbox {
 enum { EXCHANGE, SETTLE };
 
 /* Columns of EXCHANGE. */
-enum { LOST, ID, LEASE, RECIPIENT, LOCALE, SEALED, MAIL_KEY, CREATED_MS, EXPIRES_MS, ATTEMPTS, LEASE_MS, DOUBTS };
+enum {
+	LOST,
+	ID,
+	LEASE,
+	RECIPIENT,
+	LOCALE,
+	SEALED,
+	MAIL_KEY,
+	CREATED_MS,
+	EXPIRES_MS,
+	ATTEMPTS,
+	LEASE_MS,
+	DOUBTS,
+	CHALLENGE,
+	APPLICATION,
+	PURPOSE
+};
 
 static const struct db_statement statements[] = {
     /* What is claimed hangs on what was settled: mails that are released are due again for the claim. */
     [EXCHANGE] =
 	{"exchange_mail",
 	 "select lost, id, lease, recipient, locale, sealed, mail_key::integer, created_ms, expires_ms, attempts, "
-	 "lease_ms, doubts"
+	 "lease_ms, doubts, challenge, application, purpose"
 	 " from (select count(*)::integer as lost from otp.settle_mail($1, $2, $3, $4, $5, $6, $7) where not settled) s"
 	 " left join lateral otp.claim_mail(case when lost >= 0 then $8::integer end) on true"},
     [SETTLE] = {"settle_mail",
@@ -128,6 +145,26 @@ static void log_unsendable(const struct outbox_mail *mail)
 		  LOG_TEXT("reason", mail->reply.text));
 }
 
+void outbox_refuse(struct outbox_mail *mail, const char *reason)
+{
+	mail->is_sendable = false;
+	mail->outcome = OUTBOX_FAILED;
+	smtp_reply_say(&mail->reply, reason);
+	log_unsendable(mail);
+}
+
+/* Whose mail it is, and what for. What is no name is nobody's name, so that nobody else's is used instead. */
+static void read_names(const struct pg_result *rows, size_t row, struct outbox_mail *mail)
+{
+	if (db_is_null(rows, row, APPLICATION))
+		memcpy(mail->application, APPLICATION_DEFAULT, sizeof(APPLICATION_DEFAULT));
+	else if (db_copy_text(rows, row, APPLICATION, mail->application, sizeof(mail->application)) != RESULT_OK)
+		mail->application[0] = '\0';
+	if (db_copy_text(rows, row, PURPOSE, mail->purpose, sizeof(mail->purpose)) != RESULT_OK ||
+	    !slug_is(mail->purpose, strlen(mail->purpose)))
+		mail->purpose[0] = '\0';
+}
+
 /* The parts that may be wrong in a single row: such a mail gets its outcome here. */
 static void read_content(struct outbox *outbox, const struct pg_result *rows, size_t row, int key,
 			 struct outbox_mail *mail)
@@ -137,22 +174,21 @@ static void read_content(struct outbox *outbox, const struct pg_result *rows, si
 
 	if (db_copy_text(rows, row, LOCALE, mail->locale, sizeof(mail->locale)) != RESULT_OK)
 		mail->locale[0] = '\0';
+	read_names(rows, row, mail);
 	/* What is mailed is what was counted: nothing is parsed anew. libesmtp filters nothing, so what is no such
 	   address does not reach it, however it got into the table. */
 	if (db_copy_text(rows, row, RECIPIENT, mail->recipient, sizeof(mail->recipient)) != RESULT_OK ||
 	    !address_is_recipient(mail->recipient)) {
-		mail->outcome = OUTBOX_FAILED;
-		smtp_reply_say(&mail->reply, "the address cannot be mailed");
+		outbox_refuse(mail, "the address cannot be mailed");
 	} else if (open_code(outbox, mail, key, sealed, length) != RESULT_OK) {
 		/* The key may come back; nothing is sent after the code's time anyway. */
 		mail->outcome = OUTBOX_RETRY;
 		mail->retry_seconds = RETRY_UNREADABLE_SECONDS;
+		log_unsendable(mail);
 	} else {
 		mail->is_sendable = true;
 		mail->outcome = OUTBOX_RELEASE;
 	}
-	if (!mail->is_sendable)
-		log_unsendable(mail);
 }
 
 static enum result read_mail(struct outbox *outbox, const struct pg_result *rows, size_t row, struct outbox_mail *mail)
@@ -163,6 +199,7 @@ static enum result read_mail(struct outbox *outbox, const struct pg_result *rows
 	memset(mail, 0, sizeof(*mail));
 	if (db_copy_bytes(rows, row, ID, mail->id, sizeof(mail->id)) != RESULT_OK ||
 	    db_copy_bytes(rows, row, LEASE, mail->lease, sizeof(mail->lease)) != RESULT_OK ||
+	    db_copy_bytes(rows, row, CHALLENGE, mail->challenge, sizeof(mail->challenge)) != RESULT_OK ||
 	    db_get_bigint(rows, row, CREATED_MS, &mail->created_ms) != RESULT_OK ||
 	    db_get_bigint(rows, row, EXPIRES_MS, &mail->expires_ms) != RESULT_OK ||
 	    db_get_int(rows, row, ATTEMPTS, &attempts) != RESULT_OK ||

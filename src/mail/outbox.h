@@ -13,6 +13,7 @@
 #include "otp/code.h"
 #include "otp/keys.h"
 #include "otp/locale.h"
+#include "otp/slug.h"
 #include "otp/token.h"
 
 #define OUTBOX_LEASE_BYTES 16U
@@ -27,6 +28,9 @@ const char *outbox_outcome_name(enum outbox_outcome outcome);
 struct outbox_mail {
 	unsigned char id[TOKEN_ID_BYTES];
 	unsigned char lease[OUTBOX_LEASE_BYTES];
+	unsigned char challenge[TOKEN_ID_BYTES]; /* whose code it is; has the mail's id if it is its first */
+	char application[SLUG_MAX + 1];
+	char purpose[SLUG_MAX + 1];      /* "": none */
 	char recipient[ADDRESS_MAX + 1]; /* as otp-generate parsed it; for the log only masked */
 	char locale[LOCALE_BYTES];       /* "": none */
 	char code[CODE_MAX + 1];         /* secret */
@@ -74,6 +78,9 @@ OTP_MUST_CHECK enum result outbox_exchange_begin(struct outbox *outbox, const st
    outcome. Otherwise what is left in the batch may not be settled, and outbox_settle can do it. *lost: as for
    outbox_settle. */
 OTP_MUST_CHECK enum result outbox_exchange_end(struct outbox *outbox, struct outbox_batch *batch, size_t *lost);
+
+/* A mail that cannot be sent whatever happens: it becomes failed for that reason, and is logged. */
+void outbox_refuse(struct outbox_mail *mail, const char *reason);
 
 /* Waits until mails may have been queued (a hint), the program is to stop, or for timeout_ms. */
 void outbox_wait(struct outbox *outbox, int timeout_ms);

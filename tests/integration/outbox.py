@@ -35,7 +35,7 @@ def recipient_of(email):
     return recipient if recipient != email else None
 
 
-def queue(stack, email=None, code="123456", locale=None, lifetime=600.0, key=1, sealed=None, count=1):
+def queue(stack, email=None, code="123456", locale=None, lifetime=600.0, key=1, sealed=None, count=1, application=None, purpose=None):
     """Stores count challenges with their mails; returns their ids."""
     sealer = Sealer((stack.keys / "generate" / f"mail-{key}.pub").read_bytes())
     ids = []
@@ -45,13 +45,14 @@ def queue(stack, email=None, code="123456", locale=None, lifetime=600.0, key=1, 
         row_id = token_id(token)
         ids.append(row_id)
         address = address_of("mail") if email is None else email
-        rows.append((row_id, address, recipient_of(address), code_mac(stack.pepper(), token, code), lifetime,
-                     sealer.seal(row_id, code) if sealed is None else sealed, key, locale))
+        rows.append((row_id, address, recipient_of(address), code_mac(stack.pepper(), token, code), application, purpose,
+                     lifetime, sealer.seal(row_id, code) if sealed is None else sealed, key, locale))
     with stack.postgres.connect() as connection, connection.transaction():
         cursor = connection.cursor()
         cursor.executemany(
-            "with challenge as (insert into otp.challenge (id, email, recipient, code_mac, mac_key, max_attempts, created_at, expires_at)"
-            " values (%s, %s, %s, %s, 1, 5, clock_timestamp(), clock_timestamp() + make_interval(secs => %s)) returning *)"
+            "with challenge as (insert into otp.challenge (id, email, recipient, code_mac, mac_key, application, purpose,"
+            " max_attempts, created_at, expires_at)"
+            " values (%s, %s, %s, %s, 1, %s, %s, 5, clock_timestamp(), clock_timestamp() + make_interval(secs => %s)) returning *)"
             " insert into otp.mail (id, sealed, mail_key, locale, next_attempt_at, give_up_at)"
             " select id, %s, %s, %s, created_at, expires_at - least(interval '1 minute', (expires_at - created_at) / 4)"
             " from challenge", rows)

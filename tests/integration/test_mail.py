@@ -222,7 +222,7 @@ def test_tls_to_an_address(database, authority, host, names, way):
         with worker(database, SMTP_RELAYS=name, **tls_settings(authority)) as process:
             queue(database, "jane@example.com")
             connection = relay.wait("jane@example.com").connection
-            assert process.events("mail")[0]["relay"] == name
+            assert wait_for(lambda: process.events("mail"))[0]["relay"] == name
     assert connection.is_tls and connection.sni is None
 
 

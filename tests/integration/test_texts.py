@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import contextmanager
 
 import pytest
-from outbox import queue
+from outbox import queue, wait_state
 from stack.process import give_to_service
 from stack.relay import Relay
 from stack import ROOT, wait_for
@@ -155,3 +155,85 @@ def test_languages_differ_in_words_alone():
     for name, folder in shipped.items():
         assert files[name] == [file for file in files["de"] if (name, file) != ("en", "subject.txt")]
         assert markup(folder) == markup(shipped["de"]), name
+
+
+# --- Applications ---
+
+def two(file):
+    """Two applications beside the default one, each with its own name, sender and texts."""
+    return {
+        "shop": {"app_name": "Shop & Co", "email_from": "Shop <otp@shop.example>", "reply_to": "help@shop.example", "locale": "de",
+                 "public": True},
+        "bank": {"app_name": "Bank", "email_from": "otp@bank.example", "subject": "{{code}} ({{purpose}})", "public": True,
+                 "templates": file.texts("bank", {"en/mail.txt": "Bank: {{code}}\n", "en/pay/mail.txt": "To pay: {{code}}\n",
+                                                  "en/pay/mail.html": "<b>\n{{code}}\n</b>\n", "sv/mail.txt": "Banken: {{code}}\n",
+                                                  "sv/mail.html": "<i>\n{{code}}\n</i>\n"})},
+    }
+
+
+def words_of(mail, kind="plain"):
+    return mail.message.get_body((kind,)).get_content().split()
+
+
+def test_each_application_speaks_for_itself(database, file):
+    """Name, sender, answers, language and texts by application, language and purpose; what is not its own is the shared one."""
+    cases = [  # application, purpose, locale -> From, Subject, words of the text
+        (None, None, None, "otp@example.org", "Your OTP code", "Your OTP code Your code:"),
+        (None, "sign-in", "fr", "otp@example.org", "Votre code OTP", "Connexion à OTP"),
+        ("shop", None, None, "Shop <otp@shop.example>", "Ihr Code für Shop & Co", "Ihr Code für Shop & Co"),
+        ("shop", "sign-in", "xx", "Shop <otp@shop.example>", "Ihr Code für Shop & Co", "Anmeldung bei Shop & Co"),
+        ("shop", "verify-email", "en", "Shop <otp@shop.example>", "Your Shop & Co code", "Confirm your email address for Shop & Co"),
+        ("bank", None, "en", "otp@bank.example", "123456 ()", "Bank: 123456"),
+        ("bank", "sign-in", "en", "otp@bank.example", "123456 (sign-in)", "Bank: 123456"),
+        ("bank", "pay", "en-GB", "otp@bank.example", "123456 (pay)", "To pay: 123456"),
+        ("bank", "pay", "sv", "otp@bank.example", "123456 (pay)", "Banken: 123456"),
+        ("bank", "sign-in", "es", "otp@bank.example", "Su código de Bank", "Iniciar sesión en Bank"),
+    ]
+    file.write(two(file))
+    with at_work(database, file) as (relay, process):
+        mails = [ask(database, relay, number, application=application, purpose=purpose, locale=locale)
+                 for number, (application, purpose, locale, *_) in enumerate(cases)]
+        assert "123456" not in process.output()
+    for (application, _, _, sender, subject, words), mail in zip(cases, mails):
+        assert (mail.message["From"], mail.message["Subject"]) == (sender, subject)
+        assert mail.sender in sender and mail.message["Message-ID"].endswith(mail.sender.partition("@")[2] + ">")
+        assert mail.message["Reply-To"] == ("help@shop.example" if application == "shop" else None)
+        assert " ".join(words_of(mail)).startswith(words)
+        assert "123456" in words_of(mail, "html")
+
+
+def test_mail_of_an_application_that_has_vanished(database, file):
+    """It fails with the reason, its code is erased, and those of the others go."""
+    file.write(two(file))
+    with at_work(database, file) as (relay, process):
+        ask(database, relay, 1, application="bank")
+        file.write({"shop": two(file)["shop"]})
+        assert reload(process)["event"] == "applications_loaded"
+        [lost] = queue(database, "lost@example.com", application="bank")
+        [strange] = queue(database, "strange@example.com", application="no application " * 9)
+        ask(database, relay, 2, application="shop")
+        rows = [wait_state(database, row_id, "failed") for row_id in (lost, strange)]
+        assert [event["reason"] for event in process.events("mail_not_sendable")] == [rows[0]["last_reply"]] * 2
+    assert all(row["last_reply"] == "its application is not in the file any more" and row["sealed"] is None for row in rows)
+    assert relay.rcpts == ["person1@example.com", "person2@example.com"]
+
+
+def test_the_mail_shows_the_reference_of_its_answer(stack, file):
+    """The letters of the answer are the mail's, also after another code for the same token; so is the purpose."""
+    address = "reference@example.com"
+    file.write(two(file))
+    stack.stop_worker(0)
+    stack.stop_responder("generate", 0)
+    stack.start_responder("generate", 0, RESEND_SECONDS=0, APPLICATIONS=file.path)
+    with at_work(stack, file) as (relay, _):
+        first = stack.generate(address, purpose="confirm-action", application="shop")
+        assert first.status == 200, first
+        relay.wait(address)
+        again = stack.resend(first.json["token"], application="shop")
+        assert again.status == 200, again
+        mails = [relay.wait(address), relay.wait(address, 2)]
+    assert first.json["reference"] == again.json["reference"]
+    for mail in mails:
+        assert words_of(mail)[-2:] == ["Referenz", first.json["reference"]]
+        assert words_of(mail)[:5] == ["Vorgang", "bei", "Shop", "&", "Co"]
+    assert len({mail.message["X-Entity-Ref-ID"] for mail in mails}) == 2
