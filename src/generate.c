@@ -383,7 +383,7 @@ static void reload(void *context)
 {
 	struct generate *generate = context;
 
-	if (applications_reload(&generate->given->applications, generate->given->settings) == RESULT_OK)
+	if (program_reload(generate->given) == RESULT_OK)
 		generate->groups += GROUPS_OF_A_SET;
 }
 

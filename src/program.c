@@ -39,6 +39,16 @@ static bool start(const struct program_parts *parts, struct settings *settings)
 	return true;
 }
 
+enum result program_reload(struct program_given *given)
+{
+	enum result result = applications_reload(&given->applications, given->settings);
+
+	if (result == RESULT_OK)
+		log_event(LOG_INFO, "applications_loaded",
+			  LOG_NUMBER("applications", (long long)applications_count(given->applications)));
+	return result;
+}
+
 int program_main(const struct program_parts *parts, int argc, char **argv)
 {
 	static struct settings settings;

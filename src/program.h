@@ -35,4 +35,9 @@ struct program_parts {
    which was complained of. */
 int program_main(const struct program_parts *parts, int argc, char **argv);
 
+/* Reads the applications anew, and says so in the log. RESULT_OK: those of before are gone; otherwise they stay in
+ * force.
+ */
+OTP_MUST_CHECK enum result program_reload(struct program_given *given);
+
 #endif

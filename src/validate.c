@@ -217,7 +217,7 @@ static void reload(void *context)
 {
 	struct validate *validate = context;
 
-	(void)!applications_reload(&validate->given->applications, validate->given->settings);
+	(void)!program_reload(validate->given);
 }
 
 /* --- The program --- */

@@ -162,7 +162,7 @@ begin
      where m.id = any (mails);
     get diagnostics counted = row_count;
     -- A worker that has it in hand looks here before it sends.
-    perform pg_notify('otp_withdrawn', one.id::text) from unnest(taken) as one (id);
+    perform pg_notify('otp_mail', one.id::text) from unnest(taken) as one (id);
     return counted;
 end
 $$;

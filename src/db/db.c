@@ -38,6 +38,8 @@ struct db {
 	PGresult *rows;   /* what the handler is looking at */
 	enum state state;
 	bool notified;
+	db_listener *listener;
+	void *listener_context;
 	bool was_down;
 	bool wants_write;
 	PostgresPollingStatusType polling;
@@ -139,13 +141,9 @@ static void lose(struct db *db, uint64_t now_ms, const char *event, const char *
 	complete(db, RESULT_UNKNOWN, NULL);
 }
 
-/* An error of a session that is not always the same one: 26000 no such prepared statement, 42P05 there is one already.
- */
 static bool is_shared(const PGresult *answer)
 {
-	const char *state = PQresultErrorField(answer, PG_DIAG_SQLSTATE);
-
-	return state != NULL && (strcmp(state, "26000") == 0 || strcmp(state, "42P05") == 0);
+	return sqlstate_is_of_shared_session(PQresultErrorField(answer, PG_DIAG_SQLSTATE));
 }
 
 static void lose_with_reason(struct db *db, uint64_t now_ms)
@@ -347,8 +345,10 @@ static void read_answers(struct db *db, uint64_t now_ms)
 			finish_step(db, now_ms);
 		}
 	}
-	for (PGnotify *notify; db_is_up(db) && (notify = PQnotifies(db->connection)) != NULL; PQfreemem(notify))
+	for (PGnotify *notify; db_is_up(db) && (notify = PQnotifies(db->connection)) != NULL; PQfreemem(notify)) {
 		db->notified = true;
+		db->listener(db->listener_context, notify->extra);
+	}
 	if (db->state == STATE_READY && PQstatus(db->connection) == CONNECTION_BAD)
 		lose_with_reason(db, now_ms);
 }
@@ -444,9 +444,11 @@ struct loop *db_loop(const struct db *db)
 	return db->loop;
 }
 
-void db_listen(struct db *db, const char *channel)
+void db_listen(struct db *db, const char *channel, db_listener *listener, void *context)
 {
 	db->channel = channel;
+	db->listener = listener;
+	db->listener_context = context;
 }
 
 bool db_take_notification(struct db *db)

@@ -34,8 +34,12 @@ struct db *db_new(struct loop *loop, const char *conninfo, const struct db_clien
 void db_free(struct db *db);
 struct loop *db_loop(const struct db *db);
 
-/* LISTEN on a channel on every connection from now on. channel: a plain identifier, static. */
-void db_listen(struct db *db, const char *channel);
+/* What a notification says; payload: untrusted. */
+typedef void db_listener(void *context, const char *payload);
+
+/* LISTEN on a channel on every connection from now on. channel: a plain identifier, static. The listener is called from
+   within loop_round, for each notification. */
+void db_listen(struct db *db, const char *channel, db_listener *listener, void *context);
 
 /* Has a notification come since the last call? */
 bool db_take_notification(struct db *db);

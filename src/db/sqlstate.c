@@ -23,3 +23,8 @@ enum result sqlstate_result(const char *state)
 	}
 	return RESULT_FAULT;
 }
+
+bool sqlstate_is_of_shared_session(const char *state)
+{
+	return state != NULL && (strcmp(state, "26000") == 0 || strcmp(state, "42P05") == 0);
+}

@@ -83,7 +83,7 @@ static enum result compose(void *context, const struct smtp_mail *job, const cha
 	enum result result;
 
 	/* The process may have been stopped for a while. */
-	if (clock_boot_ms() >= run->at_hand->deadline_ms)
+	if (clock_boot_ms() >= run->at_hand->deadline_ms || outbox_is_withdrawn(run->outbox, mail))
 		return RESULT_UNAVAILABLE;
 	memcpy(request.id, mail->id, sizeof(request.id));
 	memcpy(request.challenge, mail->challenge, sizeof(request.challenge));

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "db/db_wait.h"
+#include "mail/withdrawn.h"
 #include "otp/application.h"
 #include "otp/seal.h"
 
@@ -19,7 +20,9 @@ struct outbox {
 	const struct key_ring *keys;
 	struct seal_opener opener[KEY_RING_MAX]; /* of each key */
 	struct db_call exchange;
-	bool is_claim; /* what is under way also claims */
+	bool is_claim;     /* what is under way also claims */
+	size_t taken_back; /* of the mails that are being settled: their outcome stands */
+	struct withdrawn withdrawn;
 };
 
 enum { EXCHANGE, SETTLE };
@@ -70,6 +73,14 @@ const char *outbox_outcome_name(enum outbox_outcome outcome)
 	return outcome_name[outcome];
 }
 
+/* A wake-up, or, with an id, a mail that was taken back. */
+static void on_notification(void *context, const char *payload)
+{
+	struct outbox *outbox = context;
+
+	withdrawn_add(&outbox->withdrawn, payload);
+}
+
 struct outbox *outbox_new(struct loop *loop, const char *database_url, const struct key_ring *keys)
 {
 	struct outbox *outbox = calloc(1, sizeof(*outbox));
@@ -85,7 +96,7 @@ struct outbox *outbox_new(struct loop *loop, const char *database_url, const str
 		outbox_free(outbox);
 		return NULL;
 	}
-	db_listen(outbox->db, "otp_mail");
+	db_listen(outbox->db, "otp_mail", on_notification, outbox);
 	return outbox;
 }
 
@@ -110,6 +121,12 @@ enum result outbox_connect(struct outbox *outbox)
 void outbox_wait(struct outbox *outbox, int timeout_ms)
 {
 	db_wait_notification(outbox->db, timeout_ms);
+}
+
+bool outbox_is_withdrawn(struct outbox *outbox, const struct outbox_mail *mail)
+{
+	(void)loop_round(db_loop(outbox->db), 0);
+	return withdrawn_has(&outbox->withdrawn, mail->id);
 }
 
 void outbox_batch_wipe(struct outbox_batch *batch)
@@ -222,11 +239,15 @@ static int32_t age_of(const struct outbox_mail *mail, int64_t now_ms)
 	return age_ms < 0 ? 0 : age_ms > INT32_MAX ? INT32_MAX : (int32_t)age_ms;
 }
 
-static void encode_settlement(struct db_params *params, const struct outbox_batch *batch)
+static void encode_settlement(struct outbox *outbox, const struct outbox_batch *batch)
 {
 	const struct outbox_mail *mails = batch->mails;
+	struct db_params *params = outbox->params;
 	int64_t now_ms = clock_wall_ms();
 
+	outbox->taken_back = 0;
+	for (size_t i = 0; i < batch->count; i++)
+		outbox->taken_back += withdrawn_has(&outbox->withdrawn, mails[i].id);
 	db_params_reset(params);
 	db_array_begin(params, DB_UUID);
 	for (size_t i = 0; i < batch->count; i++)
@@ -258,27 +279,33 @@ static void encode_settlement(struct db_params *params, const struct outbox_batc
 	db_array_end(params);
 }
 
+/* A lease that somebody has taken away is no surprise. */
+static size_t count_lost(const struct outbox *outbox, int32_t unsettled)
+{
+	return (size_t)unsettled > outbox->taken_back ? (size_t)unsettled - outbox->taken_back : 0;
+}
+
 enum result outbox_settle(struct outbox *outbox, const struct outbox_batch *batch, size_t *lost)
 {
 	struct pg_result *rows = NULL;
 	int32_t unsettled = 0;
 	enum result result;
 
-	encode_settlement(outbox->params, batch);
+	encode_settlement(outbox, batch);
 	result = db_call(outbox->db, SETTLE, outbox->params, &rows);
 	if (result != RESULT_OK)
 		return result;
 	result = db_get_int(rows, 0, 0, &unsettled);
 	db_rows_free(rows);
 	if (result == RESULT_OK)
-		*lost = (size_t)unsettled;
+		*lost = count_lost(outbox, unsettled);
 	return result;
 }
 
 enum result outbox_exchange_begin(struct outbox *outbox, const struct outbox_batch *batch, size_t max)
 {
 	outbox->is_claim = max > 0;
-	encode_settlement(outbox->params, batch);
+	encode_settlement(outbox, batch);
 	if (outbox->is_claim)
 		db_add_int(outbox->params, (int32_t)max);
 	return db_call_begin(outbox->db, outbox->is_claim ? EXCHANGE : SETTLE, outbox->params, &outbox->exchange);
@@ -297,7 +324,7 @@ enum result outbox_exchange_end(struct outbox *outbox, struct outbox_batch *batc
 	found = !outbox->is_claim || db_is_null(rows, 0, ID) ? 0 : db_rows_count(rows);
 	result = found > batch->size ? RESULT_FAULT : db_get_int(rows, 0, LOST, &unsettled);
 	if (result == RESULT_OK)
-		*lost = (size_t)unsettled;
+		*lost = count_lost(outbox, unsettled);
 	for (size_t i = 0; i < found && result == RESULT_OK; i++) {
 		result = read_mail(outbox, rows, i, &batch->mails[i]);
 		batch->count = i + 1;

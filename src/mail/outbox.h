@@ -82,6 +82,9 @@ OTP_MUST_CHECK enum result outbox_exchange_end(struct outbox *outbox, struct out
 /* A mail that cannot be sent whatever happens: it becomes failed for that reason, and is logged. */
 void outbox_refuse(struct outbox_mail *mail, const char *reason);
 
+/* Was a mail that this outbox has claimed taken back meanwhile? It is not to be sent, and its outcome is recorded. */
+bool outbox_is_withdrawn(struct outbox *outbox, const struct outbox_mail *mail);
+
 /* Waits until mails may have been queued (a hint), the program is to stop, or for timeout_ms. */
 void outbox_wait(struct outbox *outbox, int timeout_ms);
 

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from stack import address_of, make_token, metric, token_id, wait_for
+from stack.relay import Relay
 
 REFERENCE = re.compile(r"[CDHJMPRTWX]{3}\Z")
 
@@ -346,6 +347,24 @@ def test_no_mail_of_a_revoked_token(stack):
     stack.start_worker()
     stack.smtp.wait(other)
     assert stack.smtp.to(address) == []
+
+
+def test_no_mail_of_a_revoked_token_that_a_worker_has_in_hand(stack):
+    """The worker has claimed both mails, and the relay lets it wait with the first: the second is not sent any more."""
+    stack.stop_worker()
+    revoked = threading.Event()
+    with Relay(lambda _, verb, __: revoked.wait(20) and None if verb == "DATA" else None) as relay:
+        first, second = address_of(), address_of()
+        stack.generate(first)
+        token = stack.generate(second).token
+        stack.start_worker(SMTP_RELAYS=f"127.0.0.1:{relay.port}")
+        wait_for(lambda: stack.query("select count(*) from otp.mail where lease is not null") == [(2,)], 10)
+        assert stack.revoke(token).status == 200
+        revoked.set()
+        relay.wait(first)
+        wait_for(lambda: stack.query("select count(*) from otp.mail where lease is not null") == [(0,)], 10)
+        assert relay.to(second) == []
+        assert '"event":"lease_lost"' not in stack.text("worker-0.log")
 
 
 # --- Delivery status ---

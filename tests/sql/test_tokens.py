@@ -717,12 +717,12 @@ def test_revoke_tells_the_worker_that_has_the_mail_in_hand(call, database, suppo
     database.query("update otp.mail set next_attempt_at = clock_timestamp() where id = %s", token_id(late))
     waiting = call.make(email="jane@example.com")
     with database.postgres.connect() as listener:
-        listener.execute("listen otp_withdrawn")
+        listener.execute("listen otp_mail")
         if by == "token":
             assert [call.revoke(t) for t in (token, late, waiting, token)] == ["revoked"] * 4
         else:
             assert support("select challenges, mails from otp.revoke('jane@example.com')") == [(3, 4)]
-        assert sorted(heard(listener, 0.3)) == sorted(("otp_withdrawn", str(one)) for one in (token_id(token), call.mail_id))
+        assert sorted(heard(listener, 0.3)) == sorted(("otp_mail", str(one)) for one in (token_id(token), call.mail_id))
     assert call.settle(list(jobs.values()), "retry", retry=0) == [False, False]
     assert call.claim() == [] and set(mails(database)) == {"expired"}
 
