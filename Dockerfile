@@ -12,7 +12,7 @@ RUN autoreconf -i && mkdir build && cd build && ../configure --prefix=/usr && ma
  && make install-strip DESTDIR=/out
 # Modes are given here: in the checkout they may let nobody but its owner read.
 RUN install -D -m 0755 compose/setup /out/usr/bin/otp-setup \
- && install -D -m 0644 -t /out/usr/share/otpd/compose compose/pg_hba.conf tests/compose/acceptance.py
+ && install -D -m 0644 -t /out/usr/share/otpd/compose compose/applications.json compose/pg_hba.conf tests/compose/acceptance.py
 # psql alone: its package would bring Perl.
 RUN install -D -s "$(pg_config --bindir)/psql" /out/usr/bin/psql
 

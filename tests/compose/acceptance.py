@@ -98,11 +98,27 @@ class Acceptance(unittest.TestCase):
         self.assertGreaterEqual(answer["resend_after"], 0)
         code = code_in(mail_to(address))
         self.assertNotIn(code, json.dumps(answer))
-        self.assertEqual(self.validate(f" {code[:3]}-{code[3:]} ", answer["token"]), (200, {
-            "message": "Password validated successfully! Enjoy your access.", "email": address}))
+        status, right = self.validate(f" {code[:3]}-{code[3:]} ", answer["token"])
+        self.assertEqual((status, right.pop("ticket") != ""), (200, True))
+        self.assertEqual(right, {"message": "Password validated successfully! Enjoy your access.", "email": address, "mailbox": address})
         status, again = self.validate(code, answer["token"])
         self.assertEqual((status, again["error"]), (401, "used"))
         self.assertEqual(len(mails_to(address)), 1)
+
+    def test_applications(self):
+        """Each has its sender, its text and its terms, and knows nothing of another's token (A21)."""
+        address = new_address()
+        status, _, answer = call("POST", "/generate-password", {"email": address, "application": "bank", "purpose": "sign-in"})
+        self.assertEqual(status, 200, answer)
+        mail = mail_to(address)
+        code = code_in(mail)
+        self.assertEqual((mail["From"]["Name"], mail["From"]["Address"], len(code)), ("Bank", "otp@bank.example", 8))
+        guess = {"password": code, "token": answer["token"], "purpose": "sign-in"}
+        for fields, expected in (({}, "unknown_token"), ({"application": "shop"}, "unknown_token"),
+                                 ({"application": "bank", "purpose": "confirm-action"}, "wrong_purpose")):
+            status, _, refused = call("POST", "/validate-password", {**guess, **fields})
+            self.assertEqual((status, refused["error"]), (401, expected))
+        self.assertEqual(call("POST", "/validate-password", {**guess, "application": "bank"})[0], 200)
 
     def test_mail(self):
         """The mail goes to the one address asked for, in text and HTML, and loads nothing from elsewhere (A10)."""

@@ -137,6 +137,7 @@ def test_several_keys_for_rotation(make):
     applications.write()
     applications.reload()
     wait_for(lambda: applications.stack.generate(key=second).status == 200, 5)
+    assert '"event":"applications_loaded","applications":3' in applications.stack.text("generate-0.log")
     assert applications.stack.generate(key=applications.keys["shop"]).status == 200
 
 

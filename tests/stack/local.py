@@ -3,6 +3,7 @@ import contextlib
 import email
 import email.policy
 import fcntl
+import json
 import os
 import re
 import resource
@@ -23,6 +24,12 @@ from .wait import NotReady, wait_for
 # In the order in which they start; they stop in the opposite order.
 PROGRAMS = ("postgres", "mail", "worker", "generate", "validate", "nginx")
 STOP_SIGNALS = {"postgres": signal.SIGINT, "nginx": signal.SIGQUIT}
+# Applications to try, besides the default one.
+EXAMPLES = {
+    "shop": {"app_name": "Shop", "email_from": "Shop <otp@shop.example>", "subject": "Sign in to {{app_name}}", "expire_minutes": 5},
+    "bank": {"app_name": "Bank", "email_from": "Bank <otp@bank.example>", "password_length": 8, "max_attempts": 3,
+             "purposes": ["sign-in", "confirm-action"]},
+}
 SOCKET_PATH_MAX = 75  # of the folder, so that with a socket's name it stays under the system's 107
 
 
@@ -35,6 +42,7 @@ class Local(Stack):
         https_port, self.smtp_port = os.environ.get("HTTPS_PORT") or "8443", os.environ.get("SMTP_PORT") or "2525"
         super().__init__(folder, https_port, max_connections=400, shared_buffers="256MB")
         self.limits = os.environ.get("LIMITS") or "on"
+        self.applications = folder / "applications"
         self.pids = folder / "pids"
         self.own_relay = folder / "own-relay"
         self.port = folder / "port"
@@ -140,12 +148,35 @@ class Local(Stack):
 
     def settings(self, kind):
         """The environment of ./dev itself goes to every program; this is beyond it."""
-        own = {"LISTEN": self.socket_path(kind)}
+        own = {"LISTEN": self.socket_path(kind), "APPLICATIONS": self.applications_file()}
+        if kind == "generate" and self.limits == "off":
+            own |= {"BUDGET_PER_HOUR": os.environ.get("BUDGET_PER_HOUR") or 0}
         if kind == "worker":
             own |= {"EMAIL_FROM": os.environ.get("EMAIL_FROM") or "OTP <otp@example.com>",
                     "TEMPLATE_DIR": os.environ.get("TEMPLATE_DIR") or ROOT / "templates"}
             own |= {} if os.environ.get("SMTP_RELAYS") else {"SMTP_RELAYS": f"127.0.0.1:{self.smtp_port}", "SMTP_TLS": "off"}
         return own
+
+    def applications_file(self):
+        """The user's, or the one with the examples."""
+        own = os.environ.get("APPLICATIONS")
+        return Path(own).absolute() if own else self.applications / "applications.json"
+
+    def make_applications(self):
+        """A file with two applications to try, and the key of each beside it; what is there already stays."""
+        file = self.applications_file()
+        if os.environ.get("APPLICATIONS") or file.exists():
+            return
+        self.applications.mkdir(exist_ok=True)
+        members = {"default": {}}
+        for name, more in EXAMPLES.items():
+            made = subprocess.run([BUILD / "otp-keygen", "--api-key", name], check=True, text=True, stdout=subprocess.PIPE).stdout
+            key, member = made.splitlines()
+            members |= json.loads(f"{{{member}}}")
+            members[name] |= more
+            (self.applications / f"{name}.key").write_text(f"{key}\n")
+        file.write_text(json.dumps(members, indent=2) + "\n")
+        file.chmod(0o644)
 
     def check_programs(self):
         """Each program's own opinion of its settings, before anything starts."""
@@ -159,6 +190,7 @@ class Local(Stack):
     def start_all(self):
         """Starts everything in order; each program is ready before the next one starts."""
         self.make_keys()
+        self.make_applications()
         self.check_programs()
         say("Starting")
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -202,6 +234,8 @@ otpd runs on {url}
   curl -k {url}/generate-password --json '{{"email": "jane@example.com"}}'
   {read_mail}
   curl -k {url}/validate-password --json '{{"password": "CODE", "token": "TOKEN"}}'
+
+Two applications to try, "shop" and "bank": {self.applications}
 """)
 
     def stay(self):
