@@ -1,6 +1,9 @@
 """Relays that fail, in every way and at every step, beside one that does not; and when a mail is given up."""
 import itertools
+import os
+import random
 import socket
+import threading
 import time
 from collections import Counter
 
@@ -10,7 +13,7 @@ from stack.certificates import make_tls
 from stack.relay import DROP, HANG, Relay
 from stack import wait_for
 from test_mail import authority, password_file, tls_settings, worker  # noqa: F401
-from test_worker import only
+from test_worker import kill_all, only
 
 TROUBLE = ("smtp_misconfigured", "smtp_relay_unusable", "smtp_relay_refuses")
 STEPS = ["CONNECT", "EHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "DOT"]
@@ -136,6 +139,54 @@ def test_a_421_costs_no_attempt(database, step):
         [row_id] = queue(database, "jane@example.com")
         assert wait_reply(database, row_id)["last_reply"] == "421 4.3.2 not now"
         assert wait_state(database, row_id, "sent")["attempts"] == 1
+
+
+class Chaos:
+    """Relays that fail at random: 4xx and drops at any step, replies to a text that are lost or never come."""
+
+    def __init__(self, seed):
+        self.dice = random.Random(seed)
+        self.lock = threading.Lock()
+        self.hangs = 2
+        self.lost = set()  # Message-IDs of texts that were not answered
+
+    def script(self, connection, verb, value):
+        with self.lock:
+            fate = self.dice.random()
+            if verb == "DOT" and fate < 0.02:
+                self.lost.add(value.message["Message-ID"])
+                self.hangs -= 1
+                return HANG if self.hangs >= 0 else DROP
+        if fate < 0.03:
+            return DROP if verb != "DOT" else "451 4.3.0 later"
+        return "451 4.3.0 later" if fate < 0.06 and verb not in ("QUIT", "CONNECT") else None
+
+
+@pytest.mark.parametrize("seed", range(8 if os.environ.get("OTP_SOAK") else 1))
+def test_chaos_P2(database, seed):
+    """P2: 1,500 mails, two relays that fail at random, the workers killed twice: each mail has its end in time, and comes
+    twice only if a relay's reply to its text was lost, or the worker before it had settled."""
+    chaos = Chaos(seed)
+    with Relay(chaos.script) as one, Relay(chaos.script) as two:
+        ids = queue(database, "jane@example.com", count=1500, lifetime=60)
+        settings = {"SMTP_RELAYS": f"{one.name}, {two.name}", "SMTP_TLS": "off", "WORKER_SESSIONS": 4}
+        for round_number in range(3):
+            process = database.start_worker(7, **settings)
+            if round_number == 2:
+                break
+            wait_for(lambda: len(one.mails) + len(two.mails) >= (round_number + 1) * 400, 30, interval=0.001)
+            kill_all(process)
+            database.workers.pop("worker-7")
+            chaos.lost |= {message_id(row_id) for row_id, in database.query("select id from otp.mail where lease is not null")}
+        wait_for(lambda: database.query("select count(*) from otp.mail where state = 'queued'") == [(0,)], 90, "an empty queue", 0.1)
+        assert database.stop_worker(7) == 0
+        states = dict(database.query("select id::text, state::text from otp.mail where id = any (%s)", ids))
+    copies = Counter(mail.message["Message-ID"] for mail in one.mails + two.mails)
+    sent = {message_id(row_id) for row_id in ids if states[str(row_id)] == "sent"}
+    assert Counter(states.values())["sent"] >= 1400 and set(states.values()) <= {"sent", "failed", "expired"}, Counter(states.values())
+    assert sent <= set(copies)
+    assert not {name for name, count in copies.items() if count > 1 and name not in chaos.lost}
+    assert max(copies.values()) <= 3
 
 
 # --- Slow relays ---
