@@ -25,7 +25,7 @@ $$;
 grant usage on schema otp to otp_generate, otp_validate, otp_worker, otp_admin;
 grant execute on function otp.schema_version to otp_generate, otp_validate, otp_worker, otp_admin;
 
-grant execute on function otp.generate, otp.resend_terms, otp.resend to otp_generate;
+grant execute on function otp.generate, otp.resend_terms, otp.resend, otp.outbox_depth to otp_generate;
 grant execute on function otp.validate, otp.revoke_tokens, otp.delivery_status to otp_validate;
 grant execute on function otp.claim_mail, otp.settle_mail, otp.expire_mail, otp.sweep, otp.sweep_quota to otp_worker;
 

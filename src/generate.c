@@ -390,10 +390,8 @@ static void reload(void *context)
 /* --- The program --- */
 
 static const struct db_statement statements[] = {
-    [PUMP_PING] = {"ping", PUMP_PING_SQL},
-    ASK_STATEMENTS,
-    [PUMP_BATCH(ASK_CALLS)] = {"notify", "notify otp_mail"},
-    {NULL, NULL},
+    [PUMP_PING] = {"ping", PUMP_PING_SQL},    ASK_STATEMENTS, [PUMP_BATCH(ASK_CALLS)] = {"notify", "notify otp_mail"},
+    {"depth", "select otp.outbox_depth($1)"}, {NULL, NULL},
 };
 
 static const struct responder_route routes[] = {{"/generate-password", read_request}, {NULL, NULL}};
@@ -407,6 +405,7 @@ static int run(void *context, struct program_given *given)
 	    .request_bytes = sizeof(struct request),
 	    .work = {.statements = statements,
 		     .notify = PUMP_BATCH(ASK_CALLS),
+		     .depth = PUMP_BATCH(ASK_CALLS) + 1,
 		     .mail_calls = 1U << ASK_GENERATE | 1U << ASK_RESEND,
 		     .context = generate,
 		     .encode = encode,

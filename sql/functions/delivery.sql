@@ -17,6 +17,24 @@ as $$ select case when c.earlier is null then c.expires_at
 
 comment on function otp.code_end is 'When the code in a challenge''s mail ends: the newest code''s end is the challenge''s own.';
 
+create or replace function otp.outbox_depth(max_count integer)
+returns integer
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+begin
+    if (max_count > 0) is not true then
+        raise exception 'otp.outbox_depth: the count must be positive' using errcode = 'invalid_parameter_value';
+    end if;
+    return (select count(*) from (select from otp.mail m where m.state = 'queued' limit max_count) waiting);
+end
+$$;
+
+comment on function otp.outbox_depth is 'How many mails wait to be sent, counted up to max_count.';
+
 create or replace function otp.expire_mail(max_count integer)
 returns integer
 language plpgsql security definer

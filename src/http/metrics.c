@@ -44,4 +44,5 @@ void metrics_write(const struct metrics *metrics, const char *program, char *tex
 	put_number(&out, "gauge", "otpd_requests_waiting", program, metrics->queue_length);
 	put_number(&out, "gauge", "otpd_connections", program, metrics->connections);
 	put_number(&out, "gauge", "otpd_database_up", program, metrics->database_up);
+	put_number(&out, "gauge", "otpd_outbox_full", program, metrics->outbox_full);
 }

@@ -17,6 +17,7 @@ struct metrics {
 	size_t queue_length;
 	size_t connections;
 	bool database_up;
+	bool outbox_full;
 };
 
 void metrics_count_answer(struct metrics *metrics, enum http_outcome outcome);

@@ -4,13 +4,16 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "db/db_rows.h"
 #include "db/db_wait.h"
 
 /* A request waits in the queue, then at the database; both together stay under the 3 s that are promised. */
 #define QUEUE_MS 1000
 #define CALL_MS 1900
-#define NOTIFY_MS 20 /* at most one wake-up in this time */
-#define BLAMED_MAX 8 /* requests of a batch that fail alone; with more of them none is to blame */
+#define NOTIFY_MS 20   /* at most one wake-up in this time */
+#define DEPTH_MS 1000  /* and one look at how many mails wait */
+#define ALARM_MS 60000 /* between two lines about too many */
+#define BLAMED_MAX 8   /* requests of a batch that fail alone; with more of them none is to blame */
 
 /* An item of the batch just answered, out of the batcher. */
 struct done {
@@ -33,6 +36,10 @@ struct pump {
 	bool pinged_last;
 	bool notify_wanted;
 	uint64_t notify_after_ms;
+	bool depth_wanted; /* mails were queued since the last look */
+	bool is_outbox_full;
+	uint64_t depth_after_ms;
+	uint64_t alarm_after_ms;
 };
 
 static void shed(struct pump *pump);
@@ -118,7 +125,7 @@ static void on_batch(void *context, enum result result, const struct pg_result *
 		result = work->decode(work->context, call, rows, pump->under_way_count);
 	count = take_done(pump, result == RESULT_OK);
 	if (result == RESULT_OK && (work->mail_calls & 1U << call) != 0)
-		pump->notify_wanted = true;
+		pump->notify_wanted = pump->depth_wanted = true;
 	/* The database works on the next batch while these answers are written. Who has waited too long behind a slow
 	   one must not go with it. */
 	shed(pump);
@@ -162,7 +169,10 @@ static void send_batch(struct pump *pump)
 
 enum result pump_add(struct pump *pump, struct batch_item *item)
 {
-	return db_is_up(pump->db) ? batch_add(pump->batch, item) : RESULT_UNAVAILABLE;
+	bool is_mail = (pump->settings.work->mail_calls & 1U << item->call) != 0;
+
+	return db_is_up(pump->db) && !(is_mail && pump->is_outbox_full) ? batch_add(pump->batch, item)
+									: RESULT_UNAVAILABLE;
 }
 
 /* --- Health checks --- */
@@ -235,6 +245,47 @@ static void send_notify(struct pump *pump)
 	pump->notify_after_ms = loop_now_ms(pump->settings.loop) + NOTIFY_MS;
 }
 
+/* --- How many mails wait --- */
+
+static void report_full(struct pump *pump)
+{
+	uint64_t now_ms = loop_now_ms(pump->settings.loop);
+
+	if (now_ms < pump->alarm_after_ms)
+		return;
+	pump->alarm_after_ms = now_ms + ALARM_MS;
+	log_event(LOG_ERROR, "outbox_full", LOG_NUMBER("mails", pump->settings.outbox_max));
+}
+
+static void on_depth(void *context, enum result result, const struct pg_result *rows)
+{
+	struct pump *pump = context;
+	int32_t depth = 0;
+
+	if (result == RESULT_OK && db_get_int(rows, 0, 0, &depth) == RESULT_OK)
+		pump->is_outbox_full = depth > pump->settings.outbox_max;
+	pump->settings.metrics->outbox_full = pump->is_outbox_full;
+	if (pump->is_outbox_full)
+		report_full(pump);
+	send_next(pump);
+}
+
+static void send_depth(struct pump *pump)
+{
+	db_params_reset(pump->params);
+	db_add_int(pump->params, pump->settings.outbox_max + 1);
+	if (db_send(pump->db, pump->settings.work->depth, pump->params, CALL_MS, on_depth, pump) != RESULT_OK)
+		return;
+	pump->depth_wanted = false;
+	pump->depth_after_ms = loop_now_ms(pump->settings.loop) + DEPTH_MS;
+}
+
+/* While too many wait, it is looked for when they do not any more. */
+static bool is_depth_wanted(const struct pump *pump)
+{
+	return pump->settings.outbox_max > 0 && (pump->depth_wanted || pump->is_outbox_full);
+}
+
 /* --- The pump --- */
 
 /* Refuses what cannot be answered in time, and everything while the database is away. */
@@ -262,6 +313,8 @@ static void send_next(struct pump *pump)
 		send_ping(pump);
 	else if (pump->notify_wanted && loop_now_ms(pump->settings.loop) >= pump->notify_after_ms)
 		send_notify(pump);
+	else if (is_depth_wanted(pump) && loop_now_ms(pump->settings.loop) >= pump->depth_after_ms)
+		send_depth(pump);
 	else
 		/* One that is refused at once makes room for the next. */
 		while (db_is_ready(pump->db) && batch_has_queued(pump->batch))
@@ -285,6 +338,8 @@ uint64_t pump_next_ms(const struct pump *pump)
 	/* A busy database wakes us when it has answered; the wake-up goes out then. */
 	if (pump->notify_wanted && db_is_ready(pump->db) && pump->notify_after_ms < next_ms)
 		next_ms = pump->notify_after_ms;
+	if (is_depth_wanted(pump) && db_is_ready(pump->db) && pump->depth_after_ms < next_ms)
+		next_ms = pump->depth_after_ms;
 	return next_ms;
 }
 
@@ -295,6 +350,7 @@ struct pump *pump_new(const struct pump_settings *settings)
 	if (pump == NULL)
 		return NULL;
 	pump->settings = *settings;
+	pump->depth_wanted = settings->work->mail_calls != 0; /* as it was left */
 	pump->batch = batch_new(settings->queue_max);
 	pump->params = db_params_new();
 	pump->under_way = calloc(settings->batch_max, sizeof(pump->under_way[0]));

@@ -25,6 +25,7 @@ enum pump_statement { PUMP_PING, PUMP_CALLS };
 struct pump_work {
 	const struct db_statement *statements;
 	unsigned notify;     /* the statement that wakes the workers */
+	unsigned depth;      /* the one that counts the mails that wait, up to a number */
 	unsigned mail_calls; /* a bit for each call that queues mails, after which they are woken */
 	void *context;
 
@@ -45,6 +46,7 @@ struct pump_settings {
 	const char *program;
 	size_t batch_max;
 	size_t queue_max;
+	int outbox_max; /* mails that may wait; 0: any number, and nobody counts */
 	struct metrics *metrics;
 	const struct pump_work *work;
 
@@ -66,7 +68,8 @@ void pump_free(struct pump *pump);
 /* Connects for up to timeout_ms. Without a database requests are refused at once, until it comes. */
 void pump_connect(struct pump *pump, int timeout_ms);
 
-/* Takes an item in, as batch_add wants it. RESULT_UNAVAILABLE: the queue is full, or the database is away. */
+/* Takes an item in, as batch_add wants it. RESULT_UNAVAILABLE: the queue is full, or the database is away, or the call
+   queues mails and too many wait already. */
 OTP_MUST_CHECK enum result pump_add(struct pump *pump, struct batch_item *item);
 
 /* Asks the database whether it answers. RESULT_UNAVAILABLE: it is away. */

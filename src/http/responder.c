@@ -268,6 +268,7 @@ static bool open_pump(struct server *server)
 								.program = program_name(server->responder->program),
 								.batch_max = (size_t)settings->batch_max,
 								.queue_max = (size_t)settings->queue_max,
+								.outbox_max = settings->outbox_max,
 								.metrics = &server->metrics,
 								.work = &server->responder->work,
 								.on_item = on_item,

@@ -162,6 +162,8 @@ static const struct config_setting table[] = {
     {"BATCH_MAX", config_number, "128", 1, 1024, G | V, AT(batch_max), "requests that go to the database together"},
     {"QUEUE_MAX", config_number, "2048", 1, 100000, G | V, AT(queue_max),
      "waiting requests beyond which the answer is 503"},
+    {"OUTBOX_MAX", config_number, "100000", 0, 10000000, G, AT(outbox_max),
+     "waiting mails beyond which the answer is 503; 0: no limit"},
     {"DOMAIN_SENDS_PER_HOUR", config_number, "0", 0, 1000000, G, AT(domain_sends_per_hour),
      "mails to one recipient domain in an hour, by each process; 0: no limit"},
     {"APP_NAME", config_text, "OTP", 1, 64, W, AT(app_name), "name of your application in the mail"},

@@ -48,6 +48,7 @@ struct settings {
 	int sends_per_hour;
 	int sends_per_day;
 	int domain_sends_per_hour;
+	int outbox_max;
 	int budget_per_hour;
 	const char *app_name;
 	const char *email_subject; /* with placeholders */

@@ -235,6 +235,27 @@ def test_mails_to_a_domain_are_bounded(stack):
     assert stack.generate().status == 200
 
 
+def test_an_outbox_that_is_too_deep_takes_no_more(stack):
+    """A flood, or a worker that is gone: 503 instead of mails that nobody will send in time; validate goes on; then all by itself."""
+    stack.stop_worker()
+    stack.stop_responder("generate", 0)
+    stack.start_responder("generate", OUTBOX_MAX=5)
+    token = stack.plant()
+    answers = []
+    wait_for(lambda: answers.append(stack.generate()) or answers[-1].status != 200, 20)
+    refused(answers[-1], 503, "unavailable")
+    assert answers[-1].headers["retry-after"] == "1"
+    waiting = stack.query("select count(*) from otp.mail where state = 'queued'")[0][0]
+    assert waiting == len(answers) - 1 > 5
+    refused(stack.resend(answers[0].token), 503, "unavailable")
+    assert stack.validate(token, "123456").status == 200
+    assert metric(stack, "generate-0", "otpd_outbox_full") == 1
+    assert stack.text("generate-0.log").count('"event":"outbox_full"') == 1
+    stack.start_worker()
+    wait_for(lambda: stack.generate().status == 200, 20)
+    assert metric(stack, "generate-0", "otpd_outbox_full") == 0
+
+
 # --- What an application allows ---
 
 def test_domains_purposes_and_origins(make):

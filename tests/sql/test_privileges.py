@@ -5,7 +5,7 @@ import pytest
 ROLES = ["otp_generate", "otp_validate", "otp_worker", "otp_admin"]
 
 FUNCTIONS = {
-    "otp_generate": {"otp.generate", "otp.resend_terms", "otp.resend", "otp.schema_version"},
+    "otp_generate": {"otp.generate", "otp.resend_terms", "otp.resend", "otp.outbox_depth", "otp.schema_version"},
     "otp_validate": {"otp.validate", "otp.revoke_tokens", "otp.delivery_status", "otp.schema_version"},
     "otp_worker": {"otp.schema_version", "otp.claim_mail", "otp.settle_mail", "otp.expire_mail", "otp.sweep", "otp.sweep_quota"},
     "otp_admin": {"otp.tokens_of", "otp.forget", "otp.unlock", "otp.revoke", "otp.end_live", "otp.id_at", "otp.reference",
