@@ -23,13 +23,14 @@ ROUNDS = ({**NO_LIMITS, "EXPIRE_MINUTES": 10}, {"RESEND_SECONDS": RESEND_SECONDS
 
 
 class Client(threading.Thread):
-    """Asks for codes, reads its mail, guesses wrong and right, several times over; notes every answer."""
+    """Asks for codes, and again for the same token, reads its mails, guesses wrong and right, several times over, and sometimes
+    ends the token; notes every answer."""
 
     def __init__(self, stack, seed):
         super().__init__(daemon=True)
         self.stack, self.dice = stack, random.Random(seed)
         self.done = threading.Event()
-        self.history = []  # per token: address, token, answers to guesses
+        self.history = []  # per token: address, token, answers to guesses, when a revocation was answered
         self.strange = []
         self.connection = stack.http(10)
 
@@ -50,15 +51,23 @@ class Client(threading.Thread):
         answer = self.ask(self.stack.generate, address)
         if answer is None or answer.status != 200:
             return None
-        self.history.append({"address": address, "token": answer.token, "answers": []})
+        self.history.append({"address": address, "token": answer.token, "answers": [], "resends": 0, "revoked": None})
         return self.history[-1]
 
-    def code_of(self, address):
-        """The code that was mailed; None: the mail does not come soon."""
+    def codes_of(self, address):
+        """The codes that were mailed; none: no mail comes soon."""
         with contextlib.suppress(NotReady):
             wait_for(lambda: self.done.is_set() or self.stack.smtp.to(address), 0.5)
-        mails = self.stack.smtp.to(address)
-        return mails[0].code if mails else None
+        return {mail.code for mail in self.stack.smtp.to(address)}
+
+    def resend(self, entry):
+        answer = self.ask(self.stack.resend, entry["token"])
+        entry["resends"] += answer is not None and answer.status == 200
+
+    def revoke(self, entry):
+        answer = self.ask(self.stack.revoke, entry["token"])
+        if answer is not None and answer.status == 200:
+            entry["revoked"] = entry["revoked"] or time.time()
 
     def run(self):
         while not self.done.is_set():
@@ -66,12 +75,20 @@ class Client(threading.Thread):
             entry = self.generate(address)
             if entry is None:
                 continue
-            code = self.code_of(address)
+            codes = self.codes_of(address)
             for _ in range(self.dice.randrange(1, 9)):
-                guess = code if code and self.dice.random() < 0.4 else "%06d" % self.dice.randrange(10**6)
+                if self.dice.random() < 0.1:
+                    self.resend(entry)
+                    codes |= self.codes_of(address)
+                if self.dice.random() < 0.03:
+                    self.revoke(entry)
+                guess = self.dice.choice(sorted(codes)) if codes and self.dice.random() < 0.4 else "%06d" % self.dice.randrange(10**6)
+                was_revoked = entry["revoked"] is not None
                 answer = self.ask(self.stack.validate, entry["token"], guess)
                 if answer is not None:
-                    entry["answers"].append((guess == code, 200 if answer.status == 200 else answer.error))
+                    entry["answers"].append((guess in codes, 200 if answer.status == 200 else answer.error))
+                    if was_revoked and answer.status == 200:
+                        self.strange.append(answer)
             if self.dice.random() < 0.2:
                 self.generate(address)  # within the limits, or against them
 
@@ -124,9 +141,10 @@ def strike(stack, victims, settings):
 
 
 def stored(stack):
-    """Per challenge: address, attempts, used, created, expiry, state of its mail."""
-    rows = stack.query("select c.id, c.email, c.attempts, c.used_at is not null, c.created_at, c.expires_at, m.state::text, now()"
-                       " from otp.challenge c join otp.mail m using (id)")
+    """Per challenge: address, attempts, used, created, expiry, state of its newest mail, resends, revoked."""
+    rows = stack.query("select c.id, c.email, c.attempts, c.used_at is not null, c.created_at, c.expires_at, m.state::text, now(),"
+                       " coalesce(cardinality(c.resent), 0), c.revoked_at is not null"
+                       " from otp.challenge c join otp.mail m on m.id = coalesce(c.resent[1], c.id)")
     return {row[0]: row[1:] for row in rows}
 
 
@@ -135,13 +153,14 @@ def check_history(history, rows):
     for entry in history:
         row = rows.get(token_id(entry["token"]))
         assert row is not None, f"a returned token has no challenge with a mail job: {entry}"
-        email, attempts, used, *_ = row
+        email, attempts, used, *_, resends, revoked = row
+        assert resends >= entry["resends"] and (revoked or entry["revoked"] is None)
         told = [outcome for _, outcome in entry["answers"]]
         assert email == entry["address"]
         assert told.count(200) <= 1 and not any(outcome == 200 and not right for right, outcome in entry["answers"])
         assert told.count(200) + told.count("wrong_password") <= attempts <= 5
         assert used or 200 not in told
-        assert set(told) <= {200, "wrong_password", "used", "exhausted", "expired", "unavailable"}, told
+        assert set(told) <= {200, "wrong_password", "used", "exhausted", "expired", "revoked", "unavailable"}, told
 
 
 def check_mails(mails, rows):
@@ -161,10 +180,19 @@ def check_mails(mails, rows):
 def check_queue(mails, rows):
     """Nothing is lost: what no relay has taken is queued (under a lease of a dead worker, or due), or came too late."""
     sent = {mail.recipients[0] for mail in mails}
-    for email, _, _, _, expires, state, now in rows.values():
+    for email, _, _, _, expires, state, now, _, revoked in rows.values():
         assert state in ("queued", "sent", "expired"), (email, state)
+        assert not revoked or state != "queued", f"revoked, and still to be sent: {email}"
         assert state != "sent" or email in sent, f"noted as sent, and was not: {email}"
-        assert state != "expired" or (expires - now).total_seconds() < 60, f"given up too early: {email}"
+        assert state != "expired" or revoked or (expires - now).total_seconds() < 60, f"given up too early: {email}"
+
+
+def check_withdrawn(mails, history):
+    """No mail of a revoked token after the revocation was answered, but one that a worker had in hand when it, or PostgreSQL with
+    the word of it, was killed: that lease lasts a minute at most."""
+    revoked = {entry["address"]: entry["revoked"] for entry in history if entry["revoked"]}
+    for mail in mails:
+        assert mail.when < revoked.get(mail.recipients[0], mail.when) + 60, mail.recipients
 
 
 def check_limits(rows):
@@ -213,11 +241,13 @@ def play_round(stack, dice, settings, is_over):
     check_history(history, rows)
     again = check_mails(mails, rows)
     check_queue(mails, rows)
+    check_withdrawn(mails, history)
     if settings.get("RESEND_SECONDS"):
         check_limits(rows)
     outcomes = Counter(outcome for entry in history for _, outcome in entry["answers"])
     assert outcomes[200] > 0 and history
     counts.update({"tokens": len(history), "mails": len(mails), "mailed again": again, "right": outcomes[200], "wrong": outcomes["wrong_password"],
+                   "resends": sum(entry["resends"] for entry in history), "revoked": sum(entry["revoked"] is not None for entry in history),
                    "503 for a guess": outcomes["unavailable"], "expired": sum(row[5] == "expired" for row in rows.values())})
     return counts
 
