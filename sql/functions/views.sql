@@ -63,7 +63,7 @@ create view otp.stats as
 with recent as materialized (
     select c.used_at, c.attempts, c.max_attempts, c.created_at, c.resent, m.state, m.sent_at
       from otp.challenge c left join otp.mail m on m.id = coalesce(c.resent[1], c.id)
-     where c.id >= otp.id_at(now() - interval '1 hour')
+     where c.id >= otp.id_at(now() - interval '1 hour') and not c.is_test
 )
 select (select count(*) from recent) as asked_last_hour,
        (select count(*) from recent where used_at is not null) as used_last_hour,
