@@ -52,6 +52,7 @@ returns setof otp.address_quota
 language sql stable
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off -- it would take longer than the rest
 as $$
     select q.*
       from unnest(mailboxes) as who (mailbox)
@@ -71,6 +72,7 @@ returns setof uuid
 language sql stable
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set jit = off -- it would take longer than the rest
 as $$
     select distinct c.id
       from otp.quotas_of(mailboxes) as q

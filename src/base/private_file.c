@@ -100,10 +100,12 @@ static int open_file(int folder, const char *path, int flags, const char **reaso
 {
 	int fd = openat(folder, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | flags);
 
+	if (fd >= 0)
+		return fd;
 	*reason = errno == ENOENT  ? "no such file"
 		  : errno == ELOOP ? "is a link: put the file itself there"
 				   : "cannot be opened: check its owner and mode";
-	return fd;
+	return -1;
 }
 
 enum result private_file_read(int folder, const char *path, void *bytes, size_t size, size_t *length,

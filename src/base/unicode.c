@@ -72,7 +72,7 @@ static enum result compose(char *out, size_t size, const uint32_t *characters, s
 
 enum result unicode_lower(char *out, size_t size, const char *text, size_t length)
 {
-	uint32_t lower[CHARACTERS_MAX];
+	uint32_t lower[CHARACTERS_MAX] = {0};
 	size_t count = 0;
 
 	while (length > 0) {

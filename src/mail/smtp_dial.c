@@ -102,7 +102,7 @@ static enum result connect_any(struct smtp_dial *dial, struct smtp_relay *relay,
 			       uint64_t deadline_ms)
 {
 	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG | AI_NUMERICSERV};
-	const struct addrinfo *list[ADDRESSES_MAX];
+	const struct addrinfo *list[ADDRESSES_MAX] = {NULL};
 	struct addrinfo *found = NULL;
 	int error = getaddrinfo(relay->host, relay->port, &hints, &found);
 	size_t count = 0;

@@ -7,7 +7,7 @@
 #include "base/result.h"
 
 /* Characters that so many bytes take. */
-#define BASE64URL_TEXT(bytes) (((bytes)*8U + 5U) / 6U)
+#define BASE64URL_TEXT(bytes) ((8U * (bytes) + 5U) / 6U)
 
 /* text: BASE64URL_TEXT(count) + 1 bytes. */
 void base64url_write(char *text, const unsigned char *bytes, size_t count);

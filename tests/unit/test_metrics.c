@@ -48,9 +48,9 @@ static void the_largest_numbers_fit(void **state)
 
 	(void)state;
 	memset(&metrics, 0xFF, sizeof(metrics));
-	metrics.database_up = true;
+	metrics.database_up = metrics.outbox_full = true;
 	metrics_write(&metrics, "otp-generate", text, sizeof(text));
-	assert_non_null(strstr(text, "otpd_database_up"));
+	assert_non_null(strstr(text, "otpd_outbox_full"));
 	assert_int_equal(http_content(&answer, "text/plain; version=0.0.4; charset=utf-8", text), RESULT_OK);
 }
 
