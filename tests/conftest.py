@@ -16,6 +16,15 @@ def pytest_configure(config):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def enterable(tmp_path_factory):
+    """Programs run as users of their own, who must get through the folders that pytest makes for itself alone."""
+    base = tmp_path_factory.getbasetemp()
+    for folder in (base, *base.parents):
+        if folder.name.startswith(("pytest-", "popen-")):
+            folder.chmod(0o755)
+
+
 @pytest.fixture(scope="session")
 def session_stack():
     """The stack, started on first use; at the end every process must stop cleanly."""

@@ -42,6 +42,8 @@ class Applications:
         stack.start_responder("generate", 0, APPLICATIONS=self.path)
         for number in (0, 1):
             stack.start_responder("validate", number, APPLICATIONS=self.path)
+        stack.stop_worker()
+        stack.start_worker(APPLICATIONS=self.path)
 
     def write(self, text=None):
         """Whole, under its name at once."""

@@ -288,12 +288,13 @@ def test_a10_hostile_addresses_never_make_a_second_recipient(stack):
 # --- A11 ---
 
 def faceless(mail, address):
-    """A mail without what differs from one to the next by right: code, id, date, boundary, address."""
-    text = mail.raw.decode()
+    """A mail without what differs from one to the next by right: code, id, reference, date, boundary, address."""
+    text = mail.raw.decode().replace("=\r\n", "")  # lines as they were before they were folded
     boundary = mail.message.get_boundary()
     for value in (mail.code, boundary, address):
         text = text.replace(value, "*")
     text = re.sub(r"(?im)^(Message-ID|Date|X-Entity-Ref-ID): .*(\r\n[ \t].*)*", r"\1: *", text)
+    text = re.sub(r"Reference [A-Z]{3}", "*", text)
     return re.sub(r"\d{1,2} [A-Z][a-z]+ \d{4}|\d{4}-\d\d-\d\d|\d\d:\d\d(:\d\d)?", "*", text)
 
 

@@ -183,8 +183,6 @@ def test_what_the_relay_is_told(database):
 def authority(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
     folder.chmod(0o755)
-    folder.parent.chmod(0o755)
-    folder.parent.parent.chmod(0o755)
     make_authority(folder)
     return folder
 
