@@ -328,13 +328,16 @@ static enum result decode(void *context, unsigned call, const struct pg_result *
 	return ask_decode(call, rows, count, ((struct generate *)context)->answers);
 }
 
-/* A limit that holds for one holds for all who asked for the same mailbox by then. */
+/* A limit that holds for one holds for all who asked for the same mailbox by then, and have the same ticket or none. */
 static bool is_shared(void *context, const struct batch_item *item, const struct batch_item *follower, size_t i)
 {
 	const struct generate *generate = context;
+	const struct ask *ask = (const struct ask *)item;
+	const struct ask *other = (const struct ask *)follower;
+	bool has_same_limits = (ask->ticket == NULL) == (other->ticket == NULL) &&
+			       (ask->ticket == NULL || strcmp(ask->ticket, other->ticket) == 0);
 
-	(void)item;
-	return follower->call != ASK_TERMS && generate->answers[i].verdict == HTTP_LIMITED;
+	return follower->call != ASK_TERMS && has_same_limits && generate->answers[i].verdict == HTTP_LIMITED;
 }
 
 static void answer_made(const struct request *request, struct http_answer *answer)
