@@ -23,7 +23,7 @@ CLUSTER = {"shared_buffers": f"{QUARTER_MIB}MB", "max_wal_size": "16GB", "min_wa
            "checkpoint_timeout": "30min", "autovacuum_naptime": "1min"}
 WAL_SEGMENTS = 150  # of 16 MiB, more than is written between two checkpoints
 DURABLE = ("fsync", "synchronous_commit", "full_page_writes", "data_checksums")
-LIMITS = {"RESEND_SECONDS": 60, "SENDS_PER_HOUR": 5, "SENDS_PER_DAY": 10, "BUDGET_PER_HOUR": 0}
+LIMITS = {"RESEND_SECONDS": 60, "SENDS_PER_HOUR": 5, "SENDS_PER_DAY": 10, "BUDGET_PER_HOUR": 0, "OUTBOX_MAX": 0}
 TABLES = ("otp.challenge", "otp.mail", "otp.address_quota")
 ENDLESS_ATTEMPTS = 32767
 NEVER = "interval '30 days'"

@@ -25,7 +25,7 @@ from .stack import Stack
 from .wait import NotReady
 
 SANITIZER_REPORT = re.compile(r"AddressSanitizer|LeakSanitizer|runtime error:|UndefinedBehavior|stack smashing")
-NO_LIMITS = {"RESEND_SECONDS": 0, "SENDS_PER_HOUR": 0, "SENDS_PER_DAY": 0, "BUDGET_PER_HOUR": 0}
+NO_LIMITS = {"RESEND_SECONDS": 0, "SENDS_PER_HOUR": 0, "SENDS_PER_DAY": 0, "BUDGET_PER_HOUR": 0, "OUTBOX_MAX": 0}
 USUAL = ("generate-0", "validate-0", "validate-1")
 CLUSTER = {"max_connections": 200, "shared_buffers": "128MB", "log_line_prefix": "%m [%p] %u ", "autovacuum_naptime": "5s",
            "max_wal_size": "2GB", "checkpoint_timeout": "30min"}
