@@ -15,8 +15,6 @@
 #include "otp/ticket.h"
 #include "program.h"
 
-#define ALARM_MS 60000U /* between two lines about a key that is missing */
-
 struct request {
 	struct guess guess;
 	struct caller caller;
@@ -26,7 +24,7 @@ struct request {
 struct validate {
 	struct program_given *given;
 	struct guess_answer *answers; /* of the batch that was answered */
-	uint64_t alarm_ms;            /* no such line before */
+	uint64_t quiet_until_ms;      /* about a key that is missing */
 };
 
 /* --- Requests --- */
@@ -158,12 +156,8 @@ static bool is_shared(void *context, const struct batch_item *item, const struct
 /* Somebody makes codes under a key that is not in KEY_DIR, or was not when this process started. */
 static void report_unknown_key(struct validate *validate, int key)
 {
-	uint64_t now_ms = clock_boot_ms();
-
-	if (now_ms < validate->alarm_ms)
-		return;
-	validate->alarm_ms = now_ms + ALARM_MS;
-	log_event(LOG_ERROR, "unknown_key", LOG_NUMBER("key", key));
+	if (log_is_due(&validate->quiet_until_ms, clock_boot_ms()))
+		log_event(LOG_ERROR, "unknown_key", LOG_NUMBER("key", key));
 }
 
 static enum result answer_valid(const struct validate *validate, const struct request *request,

@@ -19,6 +19,7 @@
 
 #define LINE_BYTES 4096U /* PIPE_BUF: a longer write to a pipe could be torn */
 #define TEXT_BYTES 512U
+#define QUIET_MS 60000U
 #define CUT_MARK "\xE2\x80\xA6" /* an ellipsis ends a text that was cut */
 
 const char *const log_level_names[LOG_LEVELS] = {
@@ -54,6 +55,14 @@ void log_start(const char *program, enum log_level level)
 	log_level = level;
 	if (output == STDERR_FILENO)
 		log_reopen();
+}
+
+bool log_is_due(uint64_t *quiet_until_ms, uint64_t now_ms)
+{
+	if (now_ms < *quiet_until_ms)
+		return false;
+	*quiet_until_ms = now_ms + QUIET_MS;
+	return true;
 }
 
 int log_enabled(enum log_level level)

@@ -2,7 +2,9 @@
 #ifndef OTP_LOG_H
 #define OTP_LOG_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 #define LOG_LEVELS 4
@@ -41,6 +43,10 @@ void log_start(const char *program, enum log_level level);
 
 /* After all descriptors but the standard ones were closed. */
 void log_reopen(void);
+
+/* For a line that says the same again and again: may it be written? *quiet_until_ms is 0 at first; then it keeps the
+   line to once a minute of the clock that now_ms is from. */
+bool log_is_due(uint64_t *quiet_until_ms, uint64_t now_ms);
 
 /* Is this level written? For callers that would have to compute fields. */
 int log_enabled(enum log_level level);

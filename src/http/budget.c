@@ -6,11 +6,9 @@
 #include "base/log.h"
 #include "otp/bucket.h"
 
-#define ALARM_MS 60000U /* between two lines about a budget that is spent */
-
 struct budget {
 	int per_domain;
-	uint64_t alarm_ms; /* no such line before */
+	uint64_t quiet_until_ms; /* about one that is spent */
 	struct buckets *applications;
 	struct buckets *domains;
 };
@@ -41,11 +39,9 @@ void budget_free(struct budget *budget)
 
 static void report_spent(struct budget *budget, const struct budget_claim *claim, uint64_t now_ms)
 {
-	if (now_ms < budget->alarm_ms)
-		return;
-	budget->alarm_ms = now_ms + ALARM_MS;
-	log_event(LOG_ERROR, "budget_exhausted", LOG_TEXT("application", claim->application),
-		  LOG_NUMBER("per_hour", claim->per_hour));
+	if (log_is_due(&budget->quiet_until_ms, now_ms))
+		log_event(LOG_ERROR, "budget_exhausted", LOG_TEXT("application", claim->application),
+			  LOG_NUMBER("per_hour", claim->per_hour));
 }
 
 enum result budget_take(struct budget *budget, const struct budget_claim *claim, uint64_t now_ms, int *retry_after)

@@ -10,10 +10,9 @@
 /* A request waits in the queue, then at the database; both together stay under the 3 s that are promised. */
 #define QUEUE_MS 1000
 #define CALL_MS 1900
-#define NOTIFY_MS 20   /* at most one wake-up in this time */
-#define DEPTH_MS 1000  /* and one look at how many mails wait */
-#define ALARM_MS 60000 /* between two lines about too many */
-#define BLAMED_MAX 8   /* requests of a batch that fail alone; with more of them none is to blame */
+#define NOTIFY_MS 20  /* at most one wake-up in this time */
+#define DEPTH_MS 1000 /* and one look at how many mails wait */
+#define BLAMED_MAX 8  /* requests of a batch that fail alone; with more of them none is to blame */
 
 /* An item of the batch just answered, out of the batcher. */
 struct done {
@@ -39,7 +38,7 @@ struct pump {
 	bool depth_wanted; /* mails were queued since the last look */
 	bool is_outbox_full;
 	uint64_t depth_after_ms;
-	uint64_t alarm_after_ms;
+	uint64_t quiet_until_ms; /* about too many */
 };
 
 static void shed(struct pump *pump);
@@ -247,16 +246,6 @@ static void send_notify(struct pump *pump)
 
 /* --- How many mails wait --- */
 
-static void report_full(struct pump *pump)
-{
-	uint64_t now_ms = loop_now_ms(pump->settings.loop);
-
-	if (now_ms < pump->alarm_after_ms)
-		return;
-	pump->alarm_after_ms = now_ms + ALARM_MS;
-	log_event(LOG_ERROR, "outbox_full", LOG_NUMBER("mails", pump->settings.outbox_max));
-}
-
 static void on_depth(void *context, enum result result, const struct pg_result *rows)
 {
 	struct pump *pump = context;
@@ -265,8 +254,8 @@ static void on_depth(void *context, enum result result, const struct pg_result *
 	if (result == RESULT_OK && db_get_int(rows, 0, 0, &depth) == RESULT_OK)
 		pump->is_outbox_full = depth > pump->settings.outbox_max;
 	pump->settings.metrics->outbox_full = pump->is_outbox_full;
-	if (pump->is_outbox_full)
-		report_full(pump);
+	if (pump->is_outbox_full && log_is_due(&pump->quiet_until_ms, loop_now_ms(pump->settings.loop)))
+		log_event(LOG_ERROR, "outbox_full", LOG_NUMBER("mails", pump->settings.outbox_max));
 	send_next(pump);
 }
 

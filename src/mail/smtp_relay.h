@@ -15,7 +15,6 @@
 #define SMTP_PAUSE_LAST_MS 300000U
 #define SMTP_PAUSE_ALONE_MS 10000U /* the longest when there is no other relay to turn to */
 #define SMTP_REFUSES_EVERYBODY 5U  /* different recipients in a row */
-#define SMTP_ALARM_MS 60000U
 
 /* How a session ended that took no mail. */
 enum smtp_trouble {
@@ -29,14 +28,14 @@ struct smtp_relay {
 	char name[280]; /* as in the settings, for the log */
 	const char *host;
 	const char *port;
-	bool is_implicit;       /* TLS from the first byte */
-	unsigned failures;      /* sessions in which it could not be used */
-	struct smtp_tls *tls;   /* NULL: plaintext */
-	uint64_t pause_ms;      /* 0: no trouble since it last took a mail */
-	uint64_t retry_at_ms;   /* until then it is tried after the others */
-	uint64_t not_before_ms; /* and until then not at all */
-	unsigned refused;       /* recipients in a row, since it accepted one */
-	uint64_t next_alarm_ms; /* that it refuses everybody */
+	bool is_implicit;        /* TLS from the first byte */
+	unsigned failures;       /* sessions in which it could not be used */
+	struct smtp_tls *tls;    /* NULL: plaintext */
+	uint64_t pause_ms;       /* 0: no trouble since it last took a mail */
+	uint64_t retry_at_ms;    /* until then it is tried after the others */
+	uint64_t not_before_ms;  /* and until then not at all */
+	unsigned refused;        /* recipients in a row, since it accepted one */
+	uint64_t quiet_until_ms; /* that it refuses everybody */
 	char last_refused[ADDRESS_MAX + 1];
 	bool login_warned;
 };

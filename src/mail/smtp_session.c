@@ -287,11 +287,9 @@ static void report(struct smtp_connection *session, enum smtp_trouble trouble)
 		relay->login_warned = true;
 		log_event(LOG_WARNING, "smtp_login_not_accepted", LOG_TEXT("relay", relay->name));
 	}
-	if (smtp_relay_refuses_everybody(relay) && now_ms >= relay->next_alarm_ms) {
-		relay->next_alarm_ms = now_ms + SMTP_ALARM_MS;
+	if (smtp_relay_refuses_everybody(relay) && log_is_due(&relay->quiet_until_ms, now_ms))
 		log_event(LOG_ERROR, "smtp_refuses_everybody", LOG_TEXT("relay", relay->name),
 			  LOG_NUMBER("refused", relay->refused), LOG_TEXT("reason", reason));
-	}
 }
 
 /* What libesmtp does with the connection that was made for it. */

@@ -330,6 +330,18 @@ static void utf8_is_told_from_the_rest(void **state)
 	assert_int_equal(utf8_length("\xC3\xA9", 1), 0);
 }
 
+static void the_same_line_comes_once_a_minute(void **state)
+{
+	uint64_t quiet_until_ms = 0;
+
+	(void)state;
+	assert_true(log_is_due(&quiet_until_ms, 5));
+	assert_false(log_is_due(&quiet_until_ms, 5));
+	assert_false(log_is_due(&quiet_until_ms, 60004));
+	assert_true(log_is_due(&quiet_until_ms, 60005));
+	assert_false(log_is_due(&quiet_until_ms, 60006));
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -340,6 +352,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(errno_is_kept_even_if_nothing_can_be_written, capture, release),
 	    cmocka_unit_test_setup_teardown(what_was_not_written_is_counted, capture, release),
 	    cmocka_unit_test(a_reader_that_sleeps_stops_nobody),
+	    cmocka_unit_test(the_same_line_comes_once_a_minute),
 	    cmocka_unit_test_setup_teardown(untrusted_text_is_escaped, capture, release),
 	    cmocka_unit_test_setup_teardown(long_text_is_cut_between_characters, capture, release),
 	    cmocka_unit_test_setup_teardown(an_overlong_line_stays_valid_and_says_so, capture, release),
