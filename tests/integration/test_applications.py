@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from stack import address_of, metric, wait_for
+from stack import address_of, metric, refused, wait_for
 
 UNTIL = (datetime.date.today() + datetime.timedelta(days=30)).isoformat()
 
@@ -70,11 +70,6 @@ class Applications:
 @pytest.fixture
 def make(stack):
     return lambda **members: Applications(stack, **members)
-
-
-def refused(answer, status, error):
-    assert (answer.status, answer.json["error"]) == (status, error), answer
-    return answer
 
 
 # --- Keys ---

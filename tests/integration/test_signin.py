@@ -5,15 +5,10 @@ import threading
 
 import pytest
 
-from stack import address_of, make_token, metric, token_id, wait_for
+from stack import address_of, make_token, metric, refused, token_id, wait_for
 from stack.relay import Relay
 
 REFERENCE = re.compile(r"[CDHJMPRTWX]{3}\Z")
-
-
-def refused(answer, status, error):
-    assert (answer.status, answer.json["error"]) == (status, error), answer
-    return answer
 
 
 def codes_of(stack, address, count):

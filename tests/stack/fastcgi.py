@@ -34,6 +34,12 @@ class Answer:
         return self.json["token"]
 
 
+def refused(answer, status, error):
+    """The answer, which must be that refusal."""
+    assert (answer.status, answer.error) == (status, error), answer
+    return answer
+
+
 def http_bytes(method, path, body=b"", headers=(), host="localhost"):
     """An HTTP/1.1 request as bytes."""
     if isinstance(body, (dict, list)):
